@@ -1,1 +1,3 @@
 //! fermion-apiserver
+
+pub mod selector;
