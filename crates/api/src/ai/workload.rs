@@ -1,0 +1,258 @@
+//! Workload: the gang, the unit of admission and scheduling.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::PodTemplateSpec;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::CustomResource;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{POD_SETS_MAX, checks, default_queue};
+use crate::{Invalid, Refused, Rules};
+
+/// A Workload is a set of pods that are admitted and placed together: all of the members it
+/// needs at once, or none. TrainingJob, DevEnvironment and InferenceService each make one;
+/// it can also be written by hand.
+#[derive(CustomResource, Serialize, Deserialize, Clone, Debug, PartialEq, JsonSchema)]
+#[kube(
+    group = "ai.fermion.dev",
+    version = "v1alpha1",
+    kind = "Workload",
+    namespaced,
+    status = "WorkloadStatus",
+    derive = "PartialEq",
+    shortname = "wl",
+    category = "all",
+    category = "fermion",
+    selectable = ".status.phase",
+    printcolumn(name = "Queue", type_ = "string", json_path = ".spec.queue"),
+    printcolumn(name = "Priority", type_ = "integer", json_path = ".spec.priority"),
+    printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
+    printcolumn(name = "Position", type_ = "integer", json_path = ".status.waiting.position"),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.waiting.message", priority = "1"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct WorkloadSpec {
+    /// Queue that admits it.
+    #[serde(default = "default_queue")]
+    pub queue: String,
+    /// Higher goes first within the queue; equal ones go in order of creation.
+    #[serde(default)]
+    pub priority: i32,
+    /// While true no pod of it runs; what runs is stopped.
+    #[serde(default)]
+    pub suspend: bool,
+    /// Groups of equal pods.
+    pub pod_sets: Vec<PodSet>,
+    /// How many times it was started over. Raising it replaces every pod.
+    #[serde(default)]
+    pub attempt: i32,
+    /// What happens to a pod that ended: kept for its logs, or replaced (for services).
+    #[serde(default)]
+    pub ended_pods: EndedPods,
+}
+
+/// A group of equal pods of a Workload.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PodSet {
+    /// Role of these pods, unique in the Workload. Pods are named workload-name-index.
+    pub name: String,
+    /// How many pods.
+    pub replicas: i32,
+    /// How many must be placed at the same moment; all of them when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_replicas: Option<i32>,
+    /// The pod to make. `$(FERMION_INDEX)` in commands and values is the pod's index.
+    pub template: PodTemplateSpec,
+}
+
+/// What happens to a pod that ended.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema)]
+pub enum EndedPods {
+    /// It stays, so that its logs and exit code can be read.
+    #[default]
+    Keep,
+    /// A new one takes its place.
+    Replace,
+}
+
+/// What was observed of a Workload.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WorkloadStatus {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    #[serde(default)]
+    pub phase: Phase,
+    #[serde(default)]
+    pub conditions: Vec<Condition>,
+    /// Sum of what its pods ask for, as quantities.
+    #[serde(default)]
+    pub requests: BTreeMap<String, String>,
+    #[serde(default)]
+    pub pod_sets: Vec<PodSetStatus>,
+    /// Why it waits; absent once every pod has its place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting: Option<Waiting>,
+    /// When all members had their place for the first time in this attempt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub admitted_at: Option<Time>,
+}
+
+/// Counts of the pods of one pod set, in the present attempt.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PodSetStatus {
+    pub name: String,
+    /// Pods wanted.
+    pub replicas: i32,
+    /// Pods that have a node.
+    pub scheduled: i32,
+    /// Pods with a running container.
+    pub running: i32,
+    /// Pods that are ready.
+    pub ready: i32,
+    pub succeeded: i32,
+    pub failed: i32,
+}
+
+/// Why a Workload waits, in facts and in a sentence.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Waiting {
+    /// Stable code: `InsufficientResources`, `ExceedsCapacity`, `BehindOthers`, …
+    pub reason: String,
+    /// The sentence for people.
+    pub message: String,
+    /// Place in its queue, from 1.
+    pub position: i32,
+    /// The resource of which there is too little.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resource: Option<String>,
+    /// How much of it is missing, as a quantity.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missing: Option<String>,
+    /// Where: the pool, or the node that comes nearest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<String>,
+}
+
+/// Phases of a Workload.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema)]
+pub enum Phase {
+    /// Waits for room.
+    #[default]
+    Pending,
+    /// Every member has its place; some do not run yet.
+    Admitted,
+    /// The members it needs run.
+    Running,
+    /// A person or its owner suspended it.
+    Suspended,
+    /// Every pod ended with success.
+    Succeeded,
+    /// Some pod ended otherwise.
+    Failed,
+}
+
+/// What can happen to a Workload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    MembersPlaced,
+    MembersStarted,
+    /// A member lost its place (its node went away, its pod was deleted).
+    MemberLost,
+    AllSucceeded,
+    MemberFailed,
+    Suspended,
+    Resumed,
+    /// A new attempt began.
+    StartedOver,
+}
+
+impl Phase {
+    pub const ALL: [Self; 6] = [Self::Pending, Self::Admitted, Self::Running, Self::Suspended, Self::Succeeded, Self::Failed];
+
+    /// The next phase.
+    ///
+    /// # Errors
+    /// When the event cannot happen in this phase.
+    pub fn apply(self, event: Event) -> Result<Self, Refused> {
+        use Event as E;
+        match (self, event) {
+            (Self::Pending, E::MembersPlaced) => Ok(Self::Admitted),
+            (Self::Pending | Self::Admitted | Self::Running, E::MembersStarted) => Ok(Self::Running),
+            (Self::Admitted, E::MembersPlaced) => Ok(Self::Admitted),
+            (Self::Running, E::MembersPlaced) => Ok(Self::Running),
+            (Self::Pending | Self::Admitted | Self::Running, E::MemberLost) => Ok(Self::Pending),
+            (Self::Pending | Self::Admitted | Self::Running, E::AllSucceeded) => Ok(Self::Succeeded),
+            (Self::Pending | Self::Admitted | Self::Running, E::MemberFailed) => Ok(Self::Failed),
+            (Self::Pending | Self::Admitted | Self::Running | Self::Suspended, E::Suspended) => Ok(Self::Suspended),
+            (Self::Suspended, E::Resumed) => Ok(Self::Pending),
+            (Self::Pending | Self::Admitted | Self::Running | Self::Suspended | Self::Succeeded | Self::Failed, E::StartedOver) => {
+                Ok(Self::Pending)
+            }
+            (Self::Suspended, E::MembersPlaced | E::MembersStarted | E::MemberLost | E::AllSucceeded | E::MemberFailed)
+            | (
+                Self::Succeeded | Self::Failed,
+                E::MembersPlaced | E::MembersStarted | E::MemberLost | E::AllSucceeded | E::MemberFailed | E::Suspended,
+            )
+            | (Self::Pending | Self::Admitted | Self::Running | Self::Succeeded | Self::Failed, E::Resumed) => {
+                Err(Refused::new(self, event))
+            }
+        }
+    }
+}
+
+impl Event {
+    pub const ALL: [Self; 8] = [
+        Self::MembersPlaced,
+        Self::MembersStarted,
+        Self::MemberLost,
+        Self::AllSucceeded,
+        Self::MemberFailed,
+        Self::Suspended,
+        Self::Resumed,
+        Self::StartedOver,
+    ];
+}
+
+impl Rules for Workload {
+    fn check(&self, old: Option<&Self>) -> Vec<Invalid> {
+        let mut problems = Vec::new();
+        checks::priority(self.spec.priority, &mut problems);
+        let sets = &self.spec.pod_sets;
+        if sets.is_empty() || sets.len() > POD_SETS_MAX {
+            problems.push(Invalid::new("spec.podSets", format!("needs 1 to {POD_SETS_MAX} entries")));
+        }
+        for (index, set) in sets.iter().enumerate() {
+            let at = |field: &str| format!("spec.podSets[{index}].{field}");
+            checks::label(&at("name"), &set.name, &mut problems);
+            checks::replicas(&at("replicas"), set.replicas, 0, &mut problems);
+            if set.min_replicas.is_some_and(|min| min < 0 || min > set.replicas) {
+                problems.push(Invalid::new(at("minReplicas"), "must lie between 0 and replicas"));
+            }
+            if sets[..index].iter().any(|other| other.name == set.name) {
+                problems.push(Invalid::new(at("name"), format!("`{}` is used twice", set.name)));
+            }
+            checks::template(&at("template"), &set.template, true, &mut problems);
+        }
+        if old.is_some_and(|old| self.spec.attempt < old.spec.attempt) {
+            problems.push(Invalid::new("spec.attempt", "can only grow"));
+        }
+        problems
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_state_answers_every_event() {
+        insta::assert_snapshot!(crate::rules::matrix(&Phase::ALL, &Event::ALL, |phase, event| phase.apply(event)));
+    }
+}

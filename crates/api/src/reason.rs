@@ -1,0 +1,33 @@
+//! Stable codes for why something waits or failed. The same code stands in
+//! `status.conditions`, in the CLI and in the console, and has its sentence there.
+
+/// A Workload waits: the pool has too little free of some resource now.
+pub const INSUFFICIENT_RESOURCES: &str = "InsufficientResources";
+/// A Workload waits for ever: it asks for more than any node has.
+pub const EXCEEDS_CAPACITY: &str = "ExceedsCapacity";
+/// A Workload waits behind others of its queue that go first.
+pub const BEHIND_OTHERS: &str = "BehindOthers";
+/// No node of the pool is ready.
+pub const NO_READY_NODE: &str = "NoReadyNode";
+/// The queue named does not exist.
+pub const QUEUE_NOT_FOUND: &str = "QueueNotFound";
+/// The queue admits nothing now.
+pub const QUEUE_CLOSED: &str = "QueueClosed";
+/// A person suspended it.
+pub const SUSPENDED: &str = "Suspended";
+/// Stopped because nobody used it for the set time.
+pub const IDLE: &str = "Idle";
+/// Every member has its place.
+pub const ADMITTED: &str = "Admitted";
+/// Ran longer than allowed.
+pub const MAX_DURATION_EXCEEDED: &str = "MaxDurationExceeded";
+/// Failed in a way that is not tried again.
+pub const PERMANENT_FAILURE: &str = "PermanentFailure";
+/// Failed more often than allowed.
+pub const RETRIES_EXHAUSTED: &str = "RetriesExhausted";
+/// Ended at the program's own request (its exit code says so).
+pub const USER_REQUESTED: &str = "UserRequested";
+/// Starts again after a failure.
+pub const RETRYING: &str = "Retrying";
+/// The rules for success hold.
+pub const SUCCEEDED: &str = "Succeeded";

@@ -1,0 +1,179 @@
+//! The kinds the platform serves of its own, as data: what REST, OpenAPI, tables and
+//! validation are made from. A kind is added by its file and one line in [`kinds`].
+
+use kube::CustomResourceExt;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::{Invalid, Rules, ai, assets, compute, observe};
+
+/// A column of `kubectl get`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Column {
+    pub name: String,
+    /// `string`, `integer`, `number`, `boolean` or `date`.
+    pub type_: String,
+    /// Where the value stands, as `.status.phase`.
+    pub json_path: String,
+    pub description: String,
+    /// 0 is always shown, above 0 only with `-o wide`.
+    pub priority: i32,
+}
+
+/// Where the scale subresource reads and writes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scale {
+    pub spec_replicas_path: String,
+    pub status_replicas_path: String,
+    pub label_selector_path: Option<String>,
+}
+
+/// What can be done with objects of a kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Everything.
+    Full,
+    /// Records: people and controllers read them, the platform itself writes them.
+    ReadOnly,
+}
+
+/// One kind.
+#[derive(Clone)]
+pub struct Kind {
+    pub group: String,
+    pub version: String,
+    pub kind: String,
+    pub plural: String,
+    pub singular: String,
+    pub short_names: Vec<String>,
+    pub categories: Vec<String>,
+    pub namespaced: bool,
+    pub has_status: bool,
+    pub scale: Option<Scale>,
+    pub columns: Vec<Column>,
+    /// Fields beside `metadata.name` and `metadata.namespace` that field selectors may name.
+    pub selectable: Vec<String>,
+    /// Structural OpenAPI v3 schema of the whole object.
+    pub schema: Value,
+    pub access: Access,
+    /// Fills in defaults beyond those of the schema. The object has passed the schema.
+    pub set_defaults: fn(Value) -> Result<Value, Vec<Invalid>>,
+    /// Checks beyond the schema; the second object is the stored one on an update.
+    pub check: fn(&Value, Option<&Value>) -> Vec<Invalid>,
+}
+
+impl Kind {
+    fn of<K: CustomResourceExt + Rules + Serialize + DeserializeOwned>() -> Self {
+        let definition = K::crd();
+        let spec = definition.spec;
+        let version = spec.versions.into_iter().next().expect("derive(CustomResource) makes one version");
+        let subresources = version.subresources.unwrap_or_default();
+        let schema = version.schema.and_then(|schema| schema.open_api_v3_schema).expect("derive(CustomResource) makes a schema");
+        Self {
+            group: spec.group,
+            version: version.name,
+            kind: spec.names.kind.clone(),
+            plural: spec.names.plural,
+            singular: spec.names.singular.unwrap_or_else(|| spec.names.kind.to_lowercase()),
+            short_names: spec.names.short_names.unwrap_or_default(),
+            categories: spec.names.categories.unwrap_or_default(),
+            namespaced: spec.scope == "Namespaced",
+            has_status: subresources.status.is_some(),
+            scale: subresources.scale.map(|scale| Scale {
+                spec_replicas_path: scale.spec_replicas_path,
+                status_replicas_path: scale.status_replicas_path,
+                label_selector_path: scale.label_selector_path,
+            }),
+            columns: version
+                .additional_printer_columns
+                .unwrap_or_default()
+                .into_iter()
+                .map(|column| Column {
+                    name: column.name,
+                    type_: column.type_,
+                    json_path: column.json_path,
+                    description: column.description.unwrap_or_default(),
+                    priority: column.priority.unwrap_or(0),
+                })
+                .collect(),
+            selectable: version.selectable_fields.unwrap_or_default().into_iter().map(|field| field.json_path).collect(),
+            schema: serde_json::to_value(schema).expect("a schema is JSON"),
+            access: Access::Full,
+            set_defaults: set_defaults::<K>,
+            check: check::<K>,
+        }
+    }
+
+    /// As this kind, but served for reading only.
+    fn read_only(mut self) -> Self {
+        self.access = Access::ReadOnly;
+        self
+    }
+
+    /// The name objects are stored and authorised under: `trainingjobs.ai.fermion.dev`.
+    pub fn resource(&self) -> String {
+        format!("{}.{}", self.plural, self.group)
+    }
+}
+
+/// Every kind of ours.
+pub fn kinds() -> Vec<Kind> {
+    vec![
+        Kind::of::<ai::TrainingJob>(),
+        Kind::of::<ai::DevEnvironment>(),
+        Kind::of::<ai::InferenceService>(),
+        Kind::of::<ai::Workload>(),
+        Kind::of::<compute::Pool>(),
+        Kind::of::<compute::Queue>(),
+        Kind::of::<assets::Image>(),
+        Kind::of::<observe::UsageRecord>().read_only(),
+    ]
+}
+
+impl Rules for observe::UsageRecord {}
+
+fn set_defaults<K: Rules + Serialize + DeserializeOwned>(object: Value) -> Result<Value, Vec<Invalid>> {
+    let mut typed: K = serde_json::from_value(object).map_err(unreadable)?;
+    typed.set_defaults();
+    serde_json::to_value(typed).map_err(unreadable)
+}
+
+fn check<K: Rules + DeserializeOwned>(object: &Value, old: Option<&Value>) -> Vec<Invalid> {
+    let typed = match K::deserialize(object) {
+        Ok(typed) => typed,
+        Err(error) => return unreadable(error),
+    };
+    // A stored object that a newer schema cannot read must not block its own repair.
+    let old = old.and_then(|old| K::deserialize(old).ok());
+    typed.check(old.as_ref())
+}
+
+fn unreadable(error: serde_json::Error) -> Vec<Invalid> {
+    vec![Invalid::new("", error.to_string())]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_has_the_names_clients_need() {
+        for kind in kinds() {
+            assert!(kind.group.ends_with(".fermion.dev"), "{}", kind.kind);
+            assert_eq!(kind.version, crate::VERSION);
+            assert!(!kind.columns.is_empty(), "{}", kind.kind);
+            assert!(kind.schema.get("properties").is_some(), "{}", kind.kind);
+        }
+    }
+
+    #[test]
+    fn defaults_are_written_out() {
+        let kind = kinds().into_iter().find(|kind| kind.kind == "Queue").expect("a kind");
+        let object = (kind.set_defaults)(
+            serde_json::json!({"apiVersion": "compute.fermion.dev/v1alpha1", "kind": "Queue", "metadata": {"name": "a"}, "spec": {}}),
+        )
+        .expect("fine");
+        assert_eq!(object["spec"], serde_json::json!({"pool": "local", "priority": 0, "state": "UP"}));
+    }
+}
