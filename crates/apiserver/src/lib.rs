@@ -1,3 +1,5 @@
 //! fermion-apiserver
 
+mod field_path;
+pub mod patch;
 pub mod selector;
