@@ -1,0 +1,229 @@
+//! The newest events in memory, and who waits for the next ones.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+
+use tokio::sync::Notify;
+
+use crate::event::Event;
+use crate::object::{Scope, Stored};
+use crate::options::Options;
+use crate::schema::Extent;
+
+/// Events a watcher takes at once, so that one far behind does not hold the lock for long.
+const TAKEN_EVENTS_MAX: usize = 128;
+
+/// Where the writer publishes committed events and watchers take them.
+///
+/// There is no queue for each watcher: a watcher is a position in the log. It takes what is newer from
+/// the events kept here and, when those do not reach back far enough, from disk. So a slow watcher costs
+/// nothing and loses nothing.
+///
+/// Invariants: events are published in the order of their revisions, after they are durable, and before
+/// the caller who wrote them is answered. For each resource, `recent` holds every event after
+/// `dropped_through`.
+pub(crate) struct Hub {
+    state: Mutex<State>,
+    newest: AtomicU64,
+    compacted: AtomicU64,
+    published: Notify,
+    events_max: usize,
+    bytes_max: usize,
+}
+
+struct State {
+    /// Every event in memory, oldest first. Revisions have no gaps.
+    order: VecDeque<Arc<Event>>,
+    bytes: usize,
+    resources: HashMap<Arc<str>, Resource>,
+    /// What `dropped_through` of a resource not heard of yet starts from.
+    opened_at: u64,
+    closed: bool,
+    watchers: u64,
+}
+
+struct Resource {
+    recent: VecDeque<Arc<Event>>,
+    dropped_through: u64,
+    wakers: HashMap<u64, Waker>,
+}
+
+/// What a watcher found.
+pub(crate) enum Taken {
+    /// Nothing is left up to this revision. The watcher will be woken.
+    Waiting(u64),
+    /// Events were taken; everything up to this revision has been looked at.
+    Through(u64),
+    /// Events after the watcher's position have left memory. They are on disk up to this revision.
+    OnDisk(u64),
+    /// There will be no more events.
+    Closed,
+}
+
+impl Hub {
+    pub(crate) fn new(extent: Extent, options: &Options) -> Self {
+        Self {
+            state: Mutex::new(State {
+                order: VecDeque::new(),
+                bytes: 0,
+                resources: HashMap::new(),
+                opened_at: extent.newest,
+                closed: false,
+                watchers: 0,
+            }),
+            newest: AtomicU64::new(extent.newest),
+            compacted: AtomicU64::new(extent.compacted),
+            published: Notify::new(),
+            events_max: options.recent_events_max,
+            bytes_max: options.recent_bytes_max,
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Nothing that can panic runs between the changes that keep the invariants.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What has been published, as readers may ask for it.
+    pub(crate) fn extent(&self) -> Extent {
+        Extent { compacted: self.compacted.load(Ordering::Acquire), newest: self.newest.load(Ordering::Acquire) }
+    }
+
+    pub(crate) fn set_compacted(&self, revision: u64) {
+        self.compacted.store(revision, Ordering::Release);
+    }
+
+    /// A number that tells a watcher from every other.
+    pub(crate) fn register(&self) -> u64 {
+        let mut state = self.state();
+        state.watchers += 1;
+        state.watchers
+    }
+
+    pub(crate) fn unregister(&self, scope: &Scope, watcher: u64) {
+        if let Some(resource) = self.state().resources.get_mut(&scope.resource) {
+            resource.wakers.remove(&watcher);
+        }
+    }
+
+    /// Makes committed events visible to watchers and wakes those who wait for them.
+    pub(crate) fn publish(&self, events: &[Arc<Event>]) {
+        let Some(last) = events.last() else { return };
+        let mut wakers = Vec::new();
+        {
+            let mut state = self.state();
+            for event in events {
+                let resource = state.resource(&event.object.key.resource);
+                resource.recent.push_back(event.clone());
+                wakers.extend(resource.wakers.drain().map(|(_, waker)| waker));
+                state.bytes += size(event);
+                state.order.push_back(event.clone());
+            }
+            while state.order.len() > self.events_max || state.bytes > self.bytes_max {
+                let Some(oldest) = state.order.pop_front() else { break };
+                state.bytes -= size(&oldest);
+                let resource = state.resource(&oldest.object.key.resource);
+                // The oldest event of all is the oldest of its resource.
+                resource.recent.pop_front();
+                resource.dropped_through = oldest.revision;
+            }
+            self.newest.store(last.revision, Ordering::Release);
+        }
+        self.published.notify_waiters();
+        for waker in wakers {
+            waker.wake();
+        }
+    }
+
+    /// Ends every watch: no more events will come.
+    pub(crate) fn close(&self) {
+        let mut state = self.state();
+        state.closed = true;
+        let wakers: Vec<Waker> =
+            state.resources.values_mut().flat_map(|resource| resource.wakers.drain().map(|(_, waker)| waker)).collect();
+        drop(state);
+        self.published.notify_waiters();
+        for waker in wakers {
+            waker.wake();
+        }
+    }
+
+    /// Waits until `revision` is published. A reader may see a transaction in the database a moment
+    /// before its events are here; nobody may learn a revision that cannot be watched from yet.
+    pub(crate) async fn visible(&self, revision: u64) {
+        loop {
+            let published = self.published.notified();
+            if self.newest.load(Ordering::Acquire) >= revision || self.state().closed {
+                return;
+            }
+            published.await;
+        }
+    }
+
+    /// Moves events of `scope` after `position` into `into`, or registers `waker` if there are none.
+    pub(crate) fn take(&self, scope: &Scope, position: u64, watcher: u64, waker: &Waker, into: &mut VecDeque<Arc<Event>>) -> Taken {
+        let mut state = self.state();
+        let newest = self.newest.load(Ordering::Acquire);
+        let closed = state.closed;
+        let resource = state.resource(&scope.resource);
+        if position < resource.dropped_through {
+            return Taken::OnDisk(newest);
+        }
+        let start = resource.recent.partition_point(|event| event.revision <= position);
+        for event in resource.recent.range(start..) {
+            if scope.contains(&event.object.key) {
+                into.push_back(event.clone());
+                if into.len() >= TAKEN_EVENTS_MAX {
+                    return Taken::Through(event.revision);
+                }
+            }
+        }
+        if !into.is_empty() {
+            return Taken::Through(newest);
+        }
+        if closed {
+            return Taken::Closed;
+        }
+        match resource.wakers.get_mut(&watcher) {
+            Some(registered) => registered.clone_from(waker),
+            None => drop(resource.wakers.insert(watcher, waker.clone())),
+        }
+        Taken::Waiting(newest)
+    }
+
+    /// The newest revision, if nothing of the resource was written after `position`.
+    pub(crate) fn newest_if_quiet_since(&self, scope: &Scope, position: u64) -> Option<u64> {
+        let mut state = self.state();
+        let newest = self.newest.load(Ordering::Acquire);
+        let resource = state.resource(&scope.resource);
+        let written = resource.recent.back().map_or(resource.dropped_through, |e| e.revision);
+        (written <= position).then_some(newest)
+    }
+
+    /// The version of an object made by the write at `revision`, if it is still in memory.
+    pub(crate) fn recent(&self, revision: u64) -> Option<Arc<Stored>> {
+        let state = self.state();
+        let oldest = state.order.front()?.revision;
+        let index = usize::try_from(revision.checked_sub(oldest)?).ok()?;
+        state.order.get(index).map(|event| event.object.clone())
+    }
+}
+
+impl State {
+    fn resource(&mut self, name: &Arc<str>) -> &mut Resource {
+        // Not the entry API, which would need an owned name on every call.
+        if !self.resources.contains_key(name) {
+            let resource = Resource { recent: VecDeque::new(), dropped_through: self.opened_at, wakers: HashMap::new() };
+            self.resources.insert(name.clone(), resource);
+        }
+        self.resources.get_mut(name).expect("it was inserted above if it was missing")
+    }
+}
+
+/// What an event weighs in memory. The body before is mostly shared with an earlier event; counting it
+/// in full keeps the bound safe when it is not.
+fn size(event: &Event) -> usize {
+    event.object.body.len() + event.previous.as_ref().map_or(0, |previous| previous.body.len())
+}
