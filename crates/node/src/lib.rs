@@ -1,1 +1,5 @@
 //! fermion-node
+
+pub mod cri;
+pub mod image;
+pub mod runtime;
