@@ -1,1 +1,33 @@
-//! fermion-scheduler
+//! What goes where, decided: [`plan`] takes a [`Snapshot`] of queues, nodes and gangs and
+//! answers which pods to bind to which nodes, and for every gang that waits, why.
+//!
+//! Start with [`plan()`](plan::plan); `placement` fits members onto nodes, `shortage` says what
+//! lacks when they do not fit.
+//!
+//! Invariants, each held by a property test
+//! - No node is given more than it can allocate, in any resource.
+//! - A gang gets the members it needs together, or none of them.
+//! - Order is kept: a gang that waits for room *holds* every node it could run on, and no
+//!   gang after it is placed there. So a large gang cannot be starved by a stream of small
+//!   ones, and nodes it cannot use stay open to everyone. Members beyond the minimum are
+//!   extras: they take what is free in their turn and hold nothing.
+//! - A gang that no change of load could help (it asks for more than the nodes have, its
+//!   queue is closed, its nodes are down) holds nothing.
+//! - The same snapshot gives the same plan, in whatever order its lists come.
+//! - No I/O, no clock, no randomness; amounts are integers (thousandths of a unit).
+//!
+//! Placement packs: a member goes to the node it fills most (best fit by dominant share),
+//! and rather to a node without accelerators that it does not ask for, so that large gaps
+//! and scarce devices stay free for those who need them.
+
+mod matching;
+mod placement;
+mod plan;
+mod shortage;
+mod snapshot;
+
+pub use plan::{Bind, Plan, Wait, Waiting, plan};
+pub use shortage::{Place, Shortage};
+pub use snapshot::{
+    Amounts, Effect, Gang, Member, MemberSet, Milli, Node, Operator, Queue, Requirement, Snapshot, Taint, Term, Toleration,
+};

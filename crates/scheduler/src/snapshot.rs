@@ -1,0 +1,147 @@
+//! What a plan is made from: plain data, no references to the API.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// An amount in thousandths of its unit.
+pub type Milli = i128;
+
+/// Amounts by resource name. A name that is not there counts as zero.
+pub type Amounts = BTreeMap<String, Milli>;
+
+/// Everything a plan depends on.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Snapshot {
+    pub queues: Vec<Queue>,
+    pub nodes: Vec<Node>,
+    /// Gangs with at least one member that has no node.
+    pub gangs: Vec<Gang>,
+}
+
+/// A queue gives out the nodes of one pool.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Queue {
+    pub name: String,
+    pub pool: String,
+    /// Higher is served first, before the priority of gangs is looked at.
+    pub priority: i32,
+    /// Whether it admits anything now.
+    pub open: bool,
+}
+
+/// A machine that runs pods.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Node {
+    pub name: String,
+    pub pool: String,
+    pub ready: bool,
+    /// False when it is cordoned.
+    pub schedulable: bool,
+    pub labels: BTreeMap<String, String>,
+    pub taints: Vec<Taint>,
+    /// What pods may ask for in all.
+    pub allocatable: Amounts,
+    /// What the pods that have this node ask for, those of no gang included.
+    pub used: Amounts,
+}
+
+/// A mark on a node that keeps pods away unless they tolerate it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Taint {
+    pub key: String,
+    pub value: String,
+    pub effect: Effect,
+}
+
+/// What a taint does to pods that do not tolerate it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Effect {
+    NoSchedule,
+    NoExecute,
+}
+
+/// Pods that are placed together.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gang {
+    pub id: String,
+    pub queue: String,
+    /// Higher goes first within the queue's priority.
+    pub priority: i32,
+    /// Earlier goes first among equals; any unit.
+    pub created_at: i64,
+    pub sets: Vec<MemberSet>,
+}
+
+/// Members of a gang that share a minimum.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberSet {
+    pub name: String,
+    /// How many members must have a node for any to be worth one.
+    pub min: u32,
+    /// How many have a node already, or had one and ended.
+    pub settled: u32,
+    /// Those without a node; the first ones are placed first.
+    pub pending: Vec<Member>,
+}
+
+impl MemberSet {
+    /// How many more must be placed to reach the minimum.
+    pub fn needed(&self) -> usize {
+        self.min.saturating_sub(self.settled) as usize
+    }
+}
+
+/// A pod without a node.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    pub id: String,
+    pub requests: Amounts,
+    /// Labels the node must have.
+    pub node_selector: BTreeMap<String, String>,
+    pub tolerations: Vec<Toleration>,
+    /// Required node affinity: one of these terms must hold; an empty list asks nothing.
+    pub affinity: Vec<Term>,
+}
+
+/// A taint that a member accepts.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Toleration {
+    /// Every key when left out.
+    pub key: Option<String>,
+    /// Every value when left out.
+    pub value: Option<String>,
+    /// Every effect when left out.
+    pub effect: Option<Effect>,
+}
+
+/// Requirements that must hold together. A term without any matches no node, as in
+/// Kubernetes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Term {
+    /// On the node's labels.
+    pub labels: Vec<Requirement>,
+    /// On the node's name.
+    pub names: Vec<Requirement>,
+}
+
+/// A requirement on one label, or on the name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Requirement {
+    pub key: String,
+    pub operator: Operator,
+    pub values: Vec<String>,
+}
+
+/// How a value is compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Operator {
+    In,
+    NotIn,
+    Exists,
+    DoesNotExist,
+    /// The label is an integer above the one value.
+    Gt,
+    /// The label is an integer below the one value.
+    Lt,
+}

@@ -1,0 +1,36 @@
+//! The plan as its users see it: tables of situations, and properties over random ones.
+
+mod order;
+mod properties;
+mod waits;
+
+use fermion_scheduler::{Amounts, Gang, Member, MemberSet, Node, Queue, Snapshot};
+
+/// Amounts in whole units.
+pub(crate) fn amounts(list: &[(&str, i128)]) -> Amounts {
+    list.iter().map(|(name, amount)| ((*name).to_owned(), amount * 1000)).collect()
+}
+
+pub(crate) fn node(name: &str, allocatable: &[(&str, i128)]) -> Node {
+    Node { name: name.into(), pool: "local".into(), ready: true, schedulable: true, allocatable: amounts(allocatable), ..Node::default() }
+}
+
+pub(crate) fn queue(name: &str, priority: i32) -> Queue {
+    Queue { name: name.into(), pool: "local".into(), priority, open: true }
+}
+
+/// A gang of `count` equal members, all needed.
+pub(crate) fn gang(id: &str, created_at: i64, count: u32, requests: &[(&str, i128)]) -> Gang {
+    let member = |index| Member { id: format!("{id}-{index}"), requests: amounts(requests), ..Member::default() };
+    let set = MemberSet { name: "worker".into(), min: count, settled: 0, pending: (0..count).map(member).collect() };
+    Gang { id: id.into(), queue: "default".into(), priority: 0, created_at, sets: vec![set] }
+}
+
+pub(crate) fn snapshot(nodes: Vec<Node>, gangs: Vec<Gang>) -> Snapshot {
+    Snapshot { queues: vec![queue("default", 0)], nodes, gangs }
+}
+
+/// `member->node` of every bind.
+pub(crate) fn binds(snapshot: &Snapshot) -> Vec<String> {
+    fermion_scheduler::plan(snapshot).binds.iter().map(|bind| format!("{}->{}", bind.member, bind.node)).collect()
+}
