@@ -2,4 +2,5 @@
 
 mod field_path;
 pub mod patch;
+pub mod schema;
 pub mod selector;

@@ -43,22 +43,12 @@ pub enum SelectorError {
 
 fn check_length(selector: &str) -> Result<(), SelectorError> {
     if selector.len() > SELECTOR_BYTES_MAX {
-        return Err(SelectorError::TooLong {
-            bytes: selector.len(),
-        });
+        return Err(SelectorError::TooLong { bytes: selector.len() });
     }
     Ok(())
 }
 
 fn syntax_error(selector: &str, byte_offset: usize, problem: impl Into<String>) -> SelectorError {
-    let position = selector
-        .get(..byte_offset)
-        .unwrap_or(selector)
-        .chars()
-        .count();
-    SelectorError::Syntax {
-        selector: selector.to_owned(),
-        position,
-        problem: problem.into(),
-    }
+    let position = selector.get(..byte_offset).unwrap_or(selector).chars().count();
+    SelectorError::Syntax { selector: selector.to_owned(), position, problem: problem.into() }
 }

@@ -38,7 +38,7 @@ impl MergeStrategy {
         MergeStrategy { rules: Some(rules) }
     }
 
-    pub(super) fn rules(&self) -> Option<&'static TypeRules> {
+    pub(super) fn rules(self) -> Option<&'static TypeRules> {
         self.rules
     }
 }

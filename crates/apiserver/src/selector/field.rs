@@ -78,17 +78,12 @@ impl FieldSelector {
         let mut offset = 0;
         for term in split_terms(selector) {
             if !term.is_empty() {
-                let requirement = parse_term(term)
-                    .map_err(|(at, problem)| syntax_error(selector, offset + at, problem))?;
+                let requirement = parse_term(term).map_err(|(at, problem)| syntax_error(selector, offset + at, problem))?;
                 let field = requirement.field.as_str();
                 if !COMMON_FIELDS.contains(&field) && !allowed.contains(&field) {
                     return Err(SelectorError::FieldNotSupported {
                         field: requirement.field,
-                        allowed: COMMON_FIELDS
-                            .iter()
-                            .chain(allowed)
-                            .map(ToString::to_string)
-                            .collect(),
+                        allowed: COMMON_FIELDS.iter().chain(allowed).map(ToString::to_string).collect(),
                     });
                 }
                 requirements.push(requirement);
@@ -119,27 +114,18 @@ impl FieldSelector {
 
     /// Matches a whole object. An absent field has the empty value (`false` for booleans).
     pub fn matches(&self, object: &Value) -> bool {
-        self.requirements.iter().all(|requirement| {
-            (field_value(object, &requirement.field) == requirement.value) == requirement.equal
-        })
+        self.requirements.iter().all(|requirement| (field_value(object, &requirement.field) == requirement.value) == requirement.equal)
     }
 }
 
 fn field_value<'a>(object: &'a Value, field: &str) -> Cow<'a, str> {
-    let (path, absent) = SPECIAL_FIELDS
-        .iter()
-        .find(|(name, ..)| *name == field)
-        .map_or((field, ""), |(_, path, absent)| (*path, *absent));
-    let value = path
-        .split('.')
-        .try_fold(object, |value, segment| value.get(segment));
+    let (path, absent) = SPECIAL_FIELDS.iter().find(|(name, ..)| *name == field).map_or((field, ""), |(_, path, absent)| (*path, *absent));
+    let value = path.split('.').try_fold(object, |value, segment| value.get(segment));
     match value {
         Some(Value::String(text)) => Cow::Borrowed(text),
         Some(Value::Bool(flag)) => Cow::Borrowed(if *flag { "true" } else { "false" }),
         Some(Value::Number(number)) => Cow::Owned(number.to_string()),
-        Some(Value::Null | Value::Array(_) | Value::Object(_)) | None => {
-            Cow::Owned(absent.to_owned())
-        }
+        Some(Value::Null | Value::Array(_) | Value::Object(_)) | None => Cow::Owned(absent.to_owned()),
     }
 }
 
@@ -174,11 +160,7 @@ fn parse_term(term: &str) -> Result<FieldRequirement, (usize, String)> {
     }
     let value_at = term.len() - value.len();
     let value = unescape(value).map_err(|(at, problem)| (value_at + at, problem))?;
-    Ok(FieldRequirement {
-        field: field.to_owned(),
-        value,
-        equal,
-    })
+    Ok(FieldRequirement { field: field.to_owned(), value, equal })
 }
 
 fn unescape(value: &str) -> Result<String, (usize, String)> {
@@ -186,18 +168,15 @@ fn unescape(value: &str) -> Result<String, (usize, String)> {
     let mut characters = value.char_indices();
     while let Some((at, character)) = characters.next() {
         match character {
-            '\\' => match characters.next() {
-                Some((_, next @ ('\\' | ',' | '='))) => plain.push(next),
-                _ => {
+            '\\' => {
+                let Some((_, next @ ('\\' | ',' | '='))) = characters.next() else {
                     let problem = r"a backslash must be followed by '\', ',' or '='".to_owned();
                     return Err((at, problem));
-                }
-            },
+                };
+                plain.push(next);
+            }
             '=' => {
-                return Err((
-                    at,
-                    r"found '=' in a value; write '\=' to mean the character".to_owned(),
-                ));
+                return Err((at, r"found '=' in a value; write '\=' to mean the character".to_owned()));
             }
             other => plain.push(other),
         }
@@ -267,11 +246,7 @@ mod tests {
             (r"metadata.name=a\", 15, "backslash"),
         ] {
             match FieldSelector::parse(selector, &[]) {
-                Err(SelectorError::Syntax {
-                    position: at,
-                    problem,
-                    ..
-                }) => {
+                Err(SelectorError::Syntax { position: at, problem, .. }) => {
                     assert_eq!(at, position, "{selector}: {problem}");
                     assert!(problem.contains(expected), "{selector}: {problem}");
                 }
@@ -292,8 +267,7 @@ mod tests {
 
     #[test]
     fn an_exact_name_can_be_asked_for() {
-        let selector =
-            FieldSelector::parse("metadata.name=a,status.phase!=x", &["status.phase"]).unwrap();
+        let selector = FieldSelector::parse("metadata.name=a,status.phase!=x", &["status.phase"]).unwrap();
         assert_eq!(selector.exact("metadata.name"), Some("a"));
         assert_eq!(selector.exact("status.phase"), None);
     }

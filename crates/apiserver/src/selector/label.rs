@@ -43,10 +43,7 @@ impl LabelRequirement {
     /// Whether a label with this value, or its absence, fulfils the requirement.
     pub fn matches(&self, label: Option<&str>) -> bool {
         let listed = |value: &str| self.values.iter().any(|candidate| candidate == value);
-        let compare = |value: &str, accept: fn(i64, i64) -> bool| match (
-            value.parse(),
-            self.values.first().map(|bound| bound.parse()),
-        ) {
+        let compare = |value: &str, accept: fn(i64, i64) -> bool| match (value.parse(), self.values.first().map(|bound| bound.parse())) {
             (Ok(value), Some(Ok(bound))) => accept(value, bound),
             _ => false,
         };
@@ -58,13 +55,7 @@ impl LabelRequirement {
             (LabelOperator::NotEquals | LabelOperator::NotIn, None) => true,
             (LabelOperator::GreaterThan, Some(value)) => compare(value, |a, b| a > b),
             (LabelOperator::LessThan, Some(value)) => compare(value, |a, b| a < b),
-            (
-                LabelOperator::Equals
-                | LabelOperator::In
-                | LabelOperator::GreaterThan
-                | LabelOperator::LessThan,
-                None,
-            ) => false,
+            (LabelOperator::Equals | LabelOperator::In | LabelOperator::GreaterThan | LabelOperator::LessThan, None) => false,
         }
     }
 }
@@ -79,10 +70,7 @@ impl LabelSelector {
     /// Parses the query parameter's form. The empty text selects everything.
     pub fn parse(selector: &str) -> Result<Self, SelectorError> {
         check_length(selector)?;
-        let mut parser = Parser {
-            text: selector,
-            at: 0,
-        };
+        let mut parser = Parser { text: selector, at: 0 };
         let requirements = parser.requirements()?;
         Ok(Self { requirements })
     }
@@ -102,18 +90,14 @@ impl LabelSelector {
         if self.is_empty() {
             return true;
         }
-        let labels = object
-            .pointer("/metadata/labels")
-            .and_then(Value::as_object);
+        let labels = object.pointer("/metadata/labels").and_then(Value::as_object);
         self.matches_labels(labels)
     }
 
     /// Matches against a map of labels.
     pub fn matches_labels(&self, labels: Option<&Map<String, Value>>) -> bool {
         self.requirements.iter().all(|requirement| {
-            let label = labels
-                .and_then(|labels| labels.get(&requirement.key))
-                .and_then(Value::as_str);
+            let label = labels.and_then(|labels| labels.get(&requirement.key)).and_then(Value::as_str);
             requirement.matches(label)
         })
     }
@@ -173,9 +157,7 @@ impl<'a> Parser<'a> {
             [b'>', ..] => (Token::Greater, 1),
             [b'<', ..] => (Token::Less, 1),
             _ => {
-                let length = rest
-                    .find(|c: char| c.is_whitespace() || "=!(),<>".contains(c))
-                    .unwrap_or(rest.len());
+                let length = rest.find(|c: char| c.is_whitespace() || "=!(),<>".contains(c)).unwrap_or(rest.len());
                 (Token::Word(&rest[..length]), length)
             }
         };
@@ -225,11 +207,7 @@ impl<'a> Parser<'a> {
                 return Err(self.error(at, problem));
             }
         };
-        let requirement = |operator, values| LabelRequirement {
-            key,
-            operator,
-            values,
-        };
+        let requirement = |operator, values| LabelRequirement { key, operator, values };
         if negated {
             return Ok(requirement(LabelOperator::DoesNotExist, Vec::new()));
         }
@@ -237,25 +215,18 @@ impl<'a> Parser<'a> {
             (Token::Comma | Token::End, ..) => Ok(requirement(LabelOperator::Exists, Vec::new())),
             (Token::Equals, ..) => {
                 self.next();
-                Ok(requirement(
-                    LabelOperator::Equals,
-                    vec![self.exact_value()?],
-                ))
+                Ok(requirement(LabelOperator::Equals, vec![self.exact_value()?]))
             }
             (Token::NotEquals, ..) => {
                 self.next();
-                Ok(requirement(
-                    LabelOperator::NotEquals,
-                    vec![self.exact_value()?],
-                ))
+                Ok(requirement(LabelOperator::NotEquals, vec![self.exact_value()?]))
             }
             (token @ (Token::Greater | Token::Less), ..) => {
                 self.next();
                 let at = self.peek().1;
                 let value = self.exact_value()?;
                 if value.parse::<i64>().is_err() {
-                    let problem =
-                        format!("{value:?} is not an integer; '<' and '>' compare integers");
+                    let problem = format!("{value:?} is not an integer; '<' and '>' compare integers");
                     return Err(self.error(at, problem));
                 }
                 let operator = match token {
@@ -273,10 +244,7 @@ impl<'a> Parser<'a> {
                 Ok(requirement(LabelOperator::NotIn, self.value_set()?))
             }
             (token, at, _) => {
-                let problem = format!(
-                    "found {}, expected one of =, ==, !=, in, notin, <, >, ',' or the end",
-                    token.describe()
-                );
+                let problem = format!("found {}, expected one of =, ==, !=, in, notin, <, >, ',' or the end", token.describe());
                 Err(self.error(at, problem))
             }
         }
@@ -333,18 +301,14 @@ impl<'a> Parser<'a> {
 
 fn is_label_text(text: &str) -> bool {
     let alphanumeric = |c: char| c.is_ascii_alphanumeric();
-    text.starts_with(alphanumeric)
-        && text.ends_with(alphanumeric)
-        && text.chars().all(|c| alphanumeric(c) || "-_.".contains(c))
+    text.starts_with(alphanumeric) && text.ends_with(alphanumeric) && text.chars().all(|c| alphanumeric(c) || "-_.".contains(c))
 }
 
 fn is_dns_subdomain(text: &str) -> bool {
     text.len() <= PREFIX_LENGTH_MAX
         && text.split('.').all(|part| {
             let lower = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
-            part.starts_with(lower)
-                && part.ends_with(lower)
-                && part.chars().all(|c| lower(c) || c == '-')
+            part.starts_with(lower) && part.ends_with(lower) && part.chars().all(|c| lower(c) || c == '-')
         })
 }
 
@@ -356,9 +320,7 @@ fn check_key(key: &str) -> Result<(), String> {
     if let Some(prefix) = prefix
         && !is_dns_subdomain(prefix)
     {
-        return Err(format!(
-            "{key:?} is not a label's key: the part before '/' must be a DNS name in lower case"
-        ));
+        return Err(format!("{key:?} is not a label's key: the part before '/' must be a DNS name in lower case"));
     }
     if name.len() > NAME_LENGTH_MAX || !is_label_text(name) {
         return Err(format!(
@@ -461,11 +423,7 @@ mod tests {
             ("a=b/c", 2, "not a label's value"),
         ] {
             match LabelSelector::parse(selector) {
-                Err(SelectorError::Syntax {
-                    position: at,
-                    problem,
-                    ..
-                }) => {
+                Err(SelectorError::Syntax { position: at, problem, .. }) => {
                     assert_eq!(at, position, "{selector}: {problem}");
                     assert!(problem.contains(expected), "{selector}: {problem}");
                 }
@@ -477,10 +435,7 @@ mod tests {
     #[test]
     fn an_overlong_selector_is_refused() {
         let selector = "a".repeat(super::super::SELECTOR_BYTES_MAX + 1);
-        assert!(matches!(
-            LabelSelector::parse(&selector),
-            Err(SelectorError::TooLong { .. })
-        ));
+        assert!(matches!(LabelSelector::parse(&selector), Err(SelectorError::TooLong { .. })));
     }
 
     #[test]
