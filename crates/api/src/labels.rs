@@ -23,7 +23,10 @@ pub const REVISION: &str = "fermion.dev/revision";
 pub const POOL: &str = "fermion.dev/pool";
 /// Person or service account that created an object, set by the apiserver.
 pub const CREATED_BY: &str = "fermion.dev/created-by";
-/// How many pods a pod's gang has; the node waits for their addresses before it starts
+/// Annotation of a TrainingJob's Workload: whether its pods were made for debug mode, and with
+/// which entry point.
+pub const ENTRY_POINT: &str = "fermion.dev/entry-point";
+/// Annotation of a pod: how many pods its gang has; the node waits for their addresses before it starts
 /// containers.
 pub const GANG_SIZE: &str = "fermion.dev/gang-size";
 

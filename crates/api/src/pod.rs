@@ -37,7 +37,8 @@ pub fn requests(spec: &PodSpec) -> Resources {
     add(&mut total, &sidecars);
     raise(&mut total, &init_peak);
     for (name, amount) in spec.overhead.iter().flatten() {
-        *total.entry(name.clone()).or_default() += quantity::milli(amount);
+        let sum = total.entry(name.clone()).or_default();
+        *sum = sum.saturating_add(quantity::milli(amount));
     }
     total
 }
@@ -55,10 +56,11 @@ fn container_requests(container: &Container) -> Resources {
     asked
 }
 
-/// Adds `more` to `sum`, resource by resource.
+/// Adds `more` to `sum`, resource by resource; absurd amounts stop at the largest number.
 pub fn add(sum: &mut Resources, more: &Resources) {
     for (name, amount) in more {
-        *sum.entry(name.clone()).or_default() += amount;
+        let total = sum.entry(name.clone()).or_default();
+        *total = total.saturating_add(*amount);
     }
 }
 

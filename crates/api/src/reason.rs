@@ -7,7 +7,7 @@ pub const INSUFFICIENT_RESOURCES: &str = "InsufficientResources";
 pub const EXCEEDS_CAPACITY: &str = "ExceedsCapacity";
 /// A Workload waits behind others of its queue that go first.
 pub const BEHIND_OTHERS: &str = "BehindOthers";
-/// No node of the pool is ready.
+/// No node of the pool that it could use is ready.
 pub const NO_READY_NODE: &str = "NoReadyNode";
 /// The queue named does not exist.
 pub const QUEUE_NOT_FOUND: &str = "QueueNotFound";
@@ -31,3 +31,29 @@ pub const USER_REQUESTED: &str = "UserRequested";
 pub const RETRYING: &str = "Retrying";
 /// The rules for success hold.
 pub const SUCCEEDED: &str = "Succeeded";
+/// A Workload waits: no node of the pool has the labels and taints it asks for.
+pub const NO_MATCHING_NODE: &str = "NoMatchingNode";
+/// A Workload waits: some of its pods do not exist yet.
+pub const MEMBERS_MISSING: &str = "MembersMissing";
+/// Another object already has the name that is needed.
+pub const NAME_TAKEN: &str = "NameTaken";
+/// A request of a controller was refused by the API.
+pub const REFUSED: &str = "Refused";
+/// A node stopped reporting.
+pub const NODE_STATUS_UNKNOWN: &str = "NodeStatusUnknown";
+/// A pod's node stopped reporting for so long that the pod counts as lost.
+pub const NODE_LOST: &str = "NodeLost";
+/// A container ends again and again.
+pub const CRASH_LOOP: &str = "CrashLoop";
+/// Replicas did not become ready in time.
+pub const PROGRESS_DEADLINE_EXCEEDED: &str = "ProgressDeadlineExceeded";
+/// Debug mode was switched on or off.
+pub const ENTRY_POINT_CHANGED: &str = "EntryPointChanged";
+/// Containers are being made ready to run.
+pub const STARTING: &str = "Starting";
+/// It runs.
+pub const RUNNING: &str = "Running";
+/// Everything that was asked for is ready.
+pub const READY: &str = "Ready";
+/// It is being stopped.
+pub const STOPPING: &str = "Stopping";

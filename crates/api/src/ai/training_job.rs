@@ -350,6 +350,8 @@ pub enum Event {
     DeadlinePassed,
     Suspended,
     Resumed,
+    /// Its pods are to run another entry point (debug mode was switched).
+    EntryPointChanged,
 }
 
 impl Phase {
@@ -374,6 +376,8 @@ impl Phase {
             (Self::Restarting, E::PodsReplaced) => Ok(Self::Pending),
             (Self::Pending | Self::Running | Self::Restarting | Self::Suspended, E::Suspended) => Ok(Self::Suspended),
             (Self::Suspended, E::Resumed) => Ok(Self::Pending),
+            (Self::Pending | Self::Running | Self::Restarting, E::EntryPointChanged) => Ok(Self::Restarting),
+            (Self::Suspended, E::EntryPointChanged) => Ok(Self::Suspended),
             (Self::Pending | Self::Running, E::PodsReplaced | E::Resumed)
             | (Self::Restarting, E::PodsStarted | E::SuccessReached | E::RetryableFailure | E::Resumed)
             | (
@@ -389,14 +393,15 @@ impl Phase {
                 | E::PodsReplaced
                 | E::DeadlinePassed
                 | E::Suspended
-                | E::Resumed,
+                | E::Resumed
+                | E::EntryPointChanged,
             ) => Err(Refused::new(self, event)),
         }
     }
 }
 
 impl Event {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::PodsStarted,
         Self::SuccessReached,
         Self::RetryableFailure,
@@ -405,6 +410,7 @@ impl Event {
         Self::DeadlinePassed,
         Self::Suspended,
         Self::Resumed,
+        Self::EntryPointChanged,
     ];
 }
 

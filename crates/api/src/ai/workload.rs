@@ -8,6 +8,7 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::training_job::CleanUpPods;
 use super::{POD_SETS_MAX, checks, default_queue};
 use crate::{Invalid, Refused, Rules};
 
@@ -52,6 +53,21 @@ pub struct WorkloadSpec {
     /// What happens to a pod that ended: kept for its logs, or replaced (for services).
     #[serde(default)]
     pub ended_pods: EndedPods,
+    /// Set by the owner once the work is over, whatever its pods do: from then on no pod is
+    /// made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub closed: Option<Closed>,
+}
+
+/// How the owner of a Workload ended it.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Closed {
+    /// Whether the work succeeded.
+    pub succeeded: bool,
+    /// Which of its pods are deleted.
+    #[serde(default)]
+    pub delete_pods: CleanUpPods,
 }
 
 /// A group of equal pods of a Workload.
@@ -97,6 +113,9 @@ pub struct WorkloadStatus {
     /// Why it waits; absent once every pod has its place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waiting: Option<Waiting>,
+    /// The attempt that the rest of this status is about.
+    #[serde(default)]
+    pub observed_attempt: i32,
     /// When all members had their place for the first time in this attempt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub admitted_at: Option<Time>,
@@ -117,6 +136,10 @@ pub struct PodSetStatus {
     pub ready: i32,
     pub succeeded: i32,
     pub failed: i32,
+    /// Ended pods that were replaced one after the other without a calm while between; the
+    /// higher, the longer the next one waits.
+    #[serde(default)]
+    pub replaced: i32,
 }
 
 /// Why a Workload waits, in facts and in a sentence.
