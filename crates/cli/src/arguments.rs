@@ -1,0 +1,86 @@
+//! What can be typed after `fermion`.
+
+use clap::{Parser, Subcommand};
+
+use crate::commands::{apply, chat, completion, delete, exec, get, login, logs, notebook, open, run, status, top, usage};
+use crate::connection::ConnectionArguments;
+use crate::server::{ServerArgs, TeardownArgs};
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0    done
+  1    failed
+  2    wrong arguments
+  3    what was asked for does not exist
+  4    not logged in, or not allowed
+  5    the server cannot be reached
+  130  interrupted
+  `run` and `exec` end with the code of the job or command.
+
+Where commands go: --server (FERMION_SERVER), else where `fermion login` logged in, else the
+server on this machine, by $FERMION_HOME/kubeconfig.";
+
+/// Develop, train and serve models on the Fermion platform.
+#[derive(Debug, Parser)]
+#[command(name = "fermion", version, after_help = EXIT_CODES, propagate_version = true, arg_required_else_help = true)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    pub(crate) connection: ConnectionArguments,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a command as a training job and follow it; the exit code is the job's
+    Run(run::RunArguments),
+    /// Print the logs of a job, service, environment or pod
+    Logs(logs::LogsArguments),
+    /// Run a command, or a shell, in a job, environment, service or pod
+    #[command(visible_alias = "ssh")]
+    Exec(exec::ExecArguments),
+    /// Print and open the address of an environment's app
+    Open(open::OpenArguments),
+    /// Show nodes, pools, queues, and what runs and waits and why
+    Status(status::StatusArguments),
+    /// Show what nodes and pods use now
+    Top(top::TopArguments),
+    /// Show which pod held what, when and for how long
+    Usage(usage::UsageArguments),
+    /// List or show objects of any kind
+    Get(get::GetArguments),
+    /// Create or change objects from YAML or JSON
+    Apply(apply::ApplyArguments),
+    /// Delete objects
+    Delete(delete::DeleteArguments),
+    /// Chat with a language model that an inference service serves
+    Chat(chat::ChatArguments),
+    /// Work with a Jupyter environment from the command line
+    #[command(subcommand)]
+    Notebook(notebook::NotebookCommand),
+    /// Log in to a server with a token
+    Login(login::LoginArguments),
+    /// Print the completion script of a shell
+    Completion(completion::CompletionArguments),
+    /// Run the server
+    Server(ServerArgs),
+    /// Remove every container, mount and network of a stopped server
+    Teardown(TeardownArgs),
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn help_names_every_command() {
+        insta::assert_snapshot!(Arguments::command().term_width(100).render_help());
+    }
+}

@@ -1,0 +1,55 @@
+//! The commands, one file each.
+
+pub(crate) mod apply;
+pub(crate) mod chat;
+pub(crate) mod completion;
+pub(crate) mod delete;
+pub(crate) mod exec;
+pub(crate) mod get;
+pub(crate) mod login;
+pub(crate) mod logs;
+pub(crate) mod notebook;
+pub(crate) mod open;
+pub(crate) mod run;
+pub(crate) mod status;
+pub(crate) mod top;
+pub(crate) mod usage;
+
+use crate::arguments::{Arguments, Command};
+use crate::failure::{Exit, Failure, Outcome};
+use crate::server;
+
+/// Does what was typed.
+pub(crate) async fn run(arguments: Arguments) -> Outcome<Exit> {
+    let connection = arguments.connection;
+    match arguments.command {
+        Command::Server(mut options) => {
+            options.home = options.home.or(connection.home);
+            server::run(options).await.map_err(|error| of_server("the server stopped", &error))?;
+            Ok(Exit::Done)
+        }
+        Command::Teardown(mut options) => {
+            options.home = options.home.or(connection.home);
+            server::teardown(options).await.map_err(|error| of_server("cannot remove everything the server started", &error))?;
+            Ok(Exit::Done)
+        }
+        Command::Completion(options) => completion::run(&options),
+        Command::Login(options) => login::run(options, &connection).await,
+        Command::Run(options) => run::run(options, &connection.session()?).await,
+        Command::Logs(options) => logs::run(options, &connection.session()?).await,
+        Command::Exec(options) => exec::run(options, &connection.session()?).await,
+        Command::Open(options) => open::run(options, &connection.session()?).await,
+        Command::Status(options) => status::run(options, &connection.session()?).await,
+        Command::Top(options) => top::run(options, &connection.session()?).await,
+        Command::Usage(options) => usage::run(options, &connection.session()?).await,
+        Command::Get(options) => get::run(options, &connection.session()?).await,
+        Command::Apply(options) => apply::run(options, &connection.session()?).await,
+        Command::Delete(options) => delete::run(options, &connection.session()?).await,
+        Command::Chat(options) => chat::run(options, &connection.session()?).await,
+        Command::Notebook(command) => notebook::run(command, &connection.session()?).await,
+    }
+}
+
+fn of_server(what: &str, error: &anyhow::Error) -> Failure {
+    error.chain().fold(Failure::new(what), |failure, cause| failure.why(cause.to_string()))
+}
