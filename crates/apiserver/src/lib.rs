@@ -2,6 +2,7 @@
 
 mod field_path;
 pub mod json_path;
+pub mod openapi;
 pub mod patch;
 pub mod schema;
 pub mod selector;

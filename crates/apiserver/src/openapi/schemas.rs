@@ -1,0 +1,146 @@
+//! The schemas of a document.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::autoscaling::v1::Scale;
+use k8s_openapi::api::core::v1::Binding;
+use k8s_openapi::api::policy::v1::Eviction;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{DeleteOptions, ListMeta, ObjectMeta, Status};
+use serde_json::{Map, Value, json};
+
+use super::{OpenApiKind, names};
+use crate::schema::for_core;
+
+/// Where a schema keeps its definitions, and how its references begin.
+const DEFINITIONS: &str = "$defs";
+const DEFINITION_PREFIX: &str = "#/$defs/";
+
+/// Schemas by name.
+#[derive(Default)]
+pub(super) struct Components {
+    schemas: BTreeMap<String, Value>,
+}
+
+impl Components {
+    pub(super) fn add_kind(&mut self, kind: OpenApiKind) {
+        let name = names::schema(&kind.group, &kind.version, &kind.kind);
+        let named = |kind_name: &str| json!([{"group": kind.group, "version": kind.version, "kind": kind_name}]);
+        let list_kind = format!("{}List", kind.kind);
+        if kind.verbs.iter().any(|verb| verb == "list") {
+            let list = list_schema(&list_kind, &name, &named(&list_kind));
+            self.schemas.insert(names::schema(&kind.group, &kind.version, &list_kind), list);
+        }
+        let gvk = named(&kind.kind);
+        let mut schema = self.take_definitions(kind.schema);
+        if let Some(fields) = schema.as_object_mut() {
+            fields.insert("x-kubernetes-group-version-kind".to_owned(), gvk);
+            complete_object(fields);
+        }
+        self.schemas.insert(name, schema);
+
+        self.add::<ObjectMeta>(names::OBJECT_META);
+        self.add::<ListMeta>(names::LIST_META);
+        self.add::<DeleteOptions>(names::DELETE_OPTIONS);
+        self.add::<Status>(names::STATUS);
+        self.schemas.entry(names::PATCH.to_owned()).or_insert_with(|| {
+            json!({"type": "object", "description": "Patch is provided to give a concrete name and type to the Kubernetes PATCH request body."})
+        });
+        for subresource in &kind.subresources {
+            match subresource.as_str() {
+                "scale" => self.add::<Scale>(names::SCALE),
+                "binding" => self.add::<Binding>(names::BINDING),
+                "eviction" => self.add::<Eviction>(names::EVICTION),
+                _ => {}
+            }
+        }
+    }
+
+    pub(super) fn into_schemas(self) -> Value {
+        json!(self.schemas)
+    }
+
+    fn add<T: schemars::JsonSchema>(&mut self, name: &str) {
+        if !self.schemas.contains_key(name) {
+            let schema = self.take_definitions(for_core::<T>());
+            self.schemas.insert(name.to_owned(), schema);
+        }
+    }
+
+    /// Moves a schema's definitions to the document's, and its references along.
+    fn take_definitions(&mut self, mut schema: Value) -> Value {
+        let definitions = schema.as_object_mut().and_then(|fields| fields.remove(DEFINITIONS));
+        if let Some(Value::Object(definitions)) = definitions {
+            for (name, definition) in definitions {
+                self.schemas.entry(name).or_insert_with(|| with_document_references(definition));
+            }
+        }
+        with_document_references(schema)
+    }
+}
+
+/// OpenAPI 3.0 ignores what stands beside a `$ref`, so the description moves around it.
+fn with_document_references(schema: Value) -> Value {
+    match schema {
+        Value::Object(fields) => {
+            let mut fields: Map<String, Value> = fields.into_iter().map(|(key, value)| (key, with_document_references(value))).collect();
+            let target = fields
+                .get("$ref")
+                .and_then(Value::as_str)
+                .and_then(|reference| reference.strip_prefix(DEFINITION_PREFIX))
+                .map(names::reference);
+            let Some(target) = target else { return Value::Object(fields) };
+            fields.remove("$ref");
+            let reference = json!({"$ref": target});
+            if fields.is_empty() {
+                return reference;
+            }
+            fields.insert("allOf".to_owned(), json!([reference]));
+            Value::Object(fields)
+        }
+        Value::Array(items) => Value::Array(items.into_iter().map(with_document_references).collect()),
+        scalar => scalar,
+    }
+}
+
+/// Own kinds' schemas leave out what every object has.
+fn complete_object(schema: &mut Map<String, Value>) {
+    let properties = schema.entry("properties").or_insert_with(|| json!({}));
+    let Some(properties) = properties.as_object_mut() else { return };
+    for (name, description) in
+        [("apiVersion", "Group and version of the API that this object is written in."), ("kind", "Kind of the object.")]
+    {
+        properties.entry(name).or_insert_with(|| json!({"type": "string", "description": description}));
+    }
+    let says_nothing = properties
+        .get("metadata")
+        .is_none_or(|metadata| ["properties", "allOf", "$ref"].iter().all(|keyword| metadata.get(keyword).is_none()));
+    if says_nothing {
+        let metadata = json!({
+            "description": "Name, labels and what else every object has.",
+            "allOf": [{"$ref": names::reference(names::OBJECT_META)}],
+        });
+        properties.insert("metadata".to_owned(), metadata);
+    }
+}
+
+fn list_schema(kind: &str, item: &str, gvk: &Value) -> Value {
+    json!({
+        "type": "object",
+        "description": format!("{kind} is a list of objects."),
+        "required": ["items"],
+        "properties": {
+            "apiVersion": {"type": "string", "description": "Group and version of the API that this list is written in."},
+            "kind": {"type": "string", "description": "Kind of the list."},
+            "metadata": {
+                "description": "Revision of the list, and where it goes on.",
+                "allOf": [{"$ref": names::reference(names::LIST_META)}],
+            },
+            "items": {
+                "type": "array",
+                "description": "The objects.",
+                "items": {"$ref": names::reference(item)},
+            },
+        },
+        "x-kubernetes-group-version-kind": gvk,
+    })
+}

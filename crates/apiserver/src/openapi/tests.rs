@@ -1,0 +1,153 @@
+use std::collections::HashSet;
+
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use serde_json::{Value, json};
+
+use super::{OpenApi, OpenApiKind};
+use crate::schema::for_core;
+
+const ALL_VERBS: [&str; 8] = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
+
+fn strings(texts: &[&str]) -> Vec<String> {
+    texts.iter().map(|text| (*text).to_owned()).collect()
+}
+
+fn documents() -> OpenApi {
+    let core = |kind: &str, plural: &str, schema: Value, subresources: &[&str]| OpenApiKind {
+        group: String::new(),
+        version: "v1".to_owned(),
+        kind: kind.to_owned(),
+        plural: plural.to_owned(),
+        namespaced: true,
+        schema,
+        subresources: strings(subresources),
+        verbs: strings(&ALL_VERBS),
+    };
+    let mut kinds = vec![
+        core("Pod", "pods", for_core::<Pod>(), &["status", "exec", "log", "binding", "eviction"]),
+        core("ConfigMap", "configmaps", for_core::<ConfigMap>(), &[]),
+    ];
+    for kind in fermion_api::registry::kinds() {
+        kinds.push(OpenApiKind {
+            group: kind.group,
+            version: kind.version,
+            kind: kind.kind,
+            plural: kind.plural,
+            namespaced: kind.namespaced,
+            schema: kind.schema,
+            subresources: strings(&["status", "scale"]),
+            verbs: strings(&ALL_VERBS),
+        });
+    }
+    OpenApi::new(kinds)
+}
+
+fn parsed(documents: &OpenApi, path: &str) -> Value {
+    serde_json::from_slice(&documents.document(path).unwrap()).unwrap()
+}
+
+#[test]
+fn the_index_names_every_document_by_its_content() {
+    let documents = documents();
+    let index: Value = serde_json::from_slice(&documents.index()).unwrap();
+    let paths = index["paths"].as_object().unwrap();
+    assert!(paths.contains_key("api/v1"));
+    assert!(paths.contains_key("apis/ai.fermion.dev/v1alpha1"));
+    for (path, entry) in paths {
+        let url = entry["serverRelativeURL"].as_str().unwrap();
+        let hash = url.strip_prefix(&format!("/openapi/v3/{path}?hash=")).unwrap();
+        assert_eq!(hash.len(), 64);
+        assert!(documents.document(path).is_some());
+    }
+    assert_eq!(documents.document("apis/nothing/v1"), None);
+    assert_eq!(documents.index(), super::tests::documents().index(), "the same kinds make the same documents");
+}
+
+#[test]
+fn every_reference_leads_to_a_schema_and_every_operation_has_its_own_id() {
+    let documents = documents();
+    for path in ["api/v1", "apis/ai.fermion.dev/v1alpha1", "apis/compute.fermion.dev/v1alpha1"] {
+        let document = parsed(&documents, path);
+        let mut open = vec![&document];
+        let mut ids = HashSet::new();
+        while let Some(value) = open.pop() {
+            match value {
+                Value::Object(fields) => {
+                    if let Some(Value::String(reference)) = fields.get("$ref") {
+                        let pointer = reference.strip_prefix('#').unwrap();
+                        assert!(document.pointer(pointer).is_some(), "{path}: {reference}");
+                        assert_eq!(fields.len(), 1, "{path}: {fields:?}");
+                    }
+                    if let Some(Value::String(id)) = fields.get("operationId") {
+                        assert!(ids.insert(id), "{path}: {id}");
+                    }
+                    open.extend(fields.values());
+                }
+                Value::Array(items) => open.extend(items),
+                _ => {}
+            }
+        }
+        assert!(!ids.is_empty());
+    }
+}
+
+#[test]
+fn patches_name_their_kind_and_say_that_fields_are_validated() {
+    let documents = documents();
+    for (document, path, group, version, kind) in [
+        ("api/v1", "/api/v1/namespaces/{namespace}/pods/{name}", "", "v1", "Pod"),
+        (
+            "apis/ai.fermion.dev/v1alpha1",
+            "/apis/ai.fermion.dev/v1alpha1/namespaces/{namespace}/trainingjobs/{name}",
+            "ai.fermion.dev",
+            "v1alpha1",
+            "TrainingJob",
+        ),
+        (
+            "apis/compute.fermion.dev/v1alpha1",
+            "/apis/compute.fermion.dev/v1alpha1/queues/{name}",
+            "compute.fermion.dev",
+            "v1alpha1",
+            "Queue",
+        ),
+    ] {
+        let document = parsed(&documents, document);
+        let patch = &document["paths"][path]["patch"];
+        assert_eq!(patch["x-kubernetes-group-version-kind"], json!({"group": group, "version": version, "kind": kind}), "{path}");
+        let parameters = patch["parameters"].as_array().unwrap();
+        assert!(parameters.iter().any(|parameter| parameter["name"] == "fieldValidation"), "{path}");
+        let strategic = patch["requestBody"]["content"].get("application/strategic-merge-patch+json");
+        assert_eq!(strategic.is_some(), group.is_empty(), "{path}");
+    }
+}
+
+#[test]
+fn every_kind_has_its_paths() {
+    let document = parsed(&documents(), "api/v1");
+    let methods = |path: &str| -> Vec<String> {
+        let entry = document["paths"][path].as_object().unwrap_or_else(|| panic!("no {path}"));
+        entry.keys().filter(|key| *key != "parameters").cloned().collect()
+    };
+    assert_eq!(methods("/api/v1/namespaces/{namespace}/pods"), ["delete", "get", "post"]);
+    assert_eq!(methods("/api/v1/namespaces/{namespace}/pods/{name}"), ["delete", "get", "patch", "put"]);
+    assert_eq!(methods("/api/v1/namespaces/{namespace}/pods/{name}/status"), ["get", "patch", "put"]);
+    assert_eq!(methods("/api/v1/namespaces/{namespace}/pods/{name}/exec"), ["get", "post"]);
+    assert_eq!(methods("/api/v1/namespaces/{namespace}/pods/{name}/log"), ["get"]);
+    assert_eq!(methods("/api/v1/namespaces/{namespace}/pods/{name}/binding"), ["post"]);
+    assert_eq!(methods("/api/v1/pods"), ["get"]);
+}
+
+#[test]
+fn kinds_can_be_found_by_their_name_and_explained() {
+    let document = parsed(&documents(), "apis/ai.fermion.dev/v1alpha1");
+    let schemas = &document["components"]["schemas"];
+    let job = &schemas["dev.fermion.ai.v1alpha1.TrainingJob"];
+    assert_eq!(job["x-kubernetes-group-version-kind"], json!([{"group": "ai.fermion.dev", "version": "v1alpha1", "kind": "TrainingJob"}]));
+    assert!(job["properties"]["spec"]["properties"]["roles"]["description"].is_string());
+    assert_eq!(
+        job["properties"]["metadata"]["allOf"],
+        json!([{"$ref": "#/components/schemas/io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"}])
+    );
+    let list = &schemas["dev.fermion.ai.v1alpha1.TrainingJobList"];
+    assert_eq!(list["properties"]["items"]["items"], json!({"$ref": "#/components/schemas/dev.fermion.ai.v1alpha1.TrainingJob"}));
+}
