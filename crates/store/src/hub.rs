@@ -227,3 +227,50 @@ impl State {
 fn size(event: &Event) -> usize {
     event.object.body.len() + event.previous.as_ref().map_or(0, |previous| previous.body.len())
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::event::EventKind;
+    use crate::object::Key;
+
+    fn event(revision: u64, bytes: usize) -> Arc<Event> {
+        let key = Key::new(if revision.is_multiple_of(2) { "even" } else { "odd" }, "", "x");
+        let object = Arc::new(Stored { key, revision, body: vec![0; bytes].into() });
+        Arc::new(Event { revision, kind: EventKind::Added, object, previous: None })
+    }
+
+    fn hub(recent_events_max: usize, recent_bytes_max: usize) -> Hub {
+        let extent = Extent { compacted: 0, newest: 0 };
+        Hub::new(extent, &Options { recent_events_max, recent_bytes_max, ..Options::default() })
+    }
+
+    /// The revisions that are still in memory after events of these sizes.
+    fn kept(hub: &Hub, sizes: &[usize]) -> Vec<u64> {
+        let mut published = Vec::new();
+        for (size, revision) in sizes.iter().zip(1..) {
+            let event = event(revision, *size);
+            published.push(Arc::downgrade(&event));
+            hub.publish(&[event]);
+        }
+        published.iter().filter_map(|event| Some(event.upgrade()?.revision)).collect()
+    }
+
+    #[test]
+    fn memory_holds_no_more_events_than_it_may() {
+        let hub = hub(3, usize::MAX);
+        assert_eq!(kept(&hub, &[1; 10]), [8, 9, 10]);
+        assert_eq!(hub.recent(7), None);
+        assert_eq!(hub.recent(8).unwrap().body, Bytes::from_static(&[0]));
+        assert_eq!(hub.recent(11), None);
+    }
+
+    #[test]
+    fn memory_holds_no_more_bytes_than_it_may() {
+        assert_eq!(kept(&hub(usize::MAX, 100), &[60, 30, 30, 30]), [2, 3, 4]);
+        assert_eq!(kept(&hub(usize::MAX, 100), &[10, 200, 101]), Vec::<u64>::new());
+    }
+}

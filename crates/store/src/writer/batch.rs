@@ -218,3 +218,47 @@ fn redrafted(stored: &Stored) -> Result<Draft, Error> {
     let object = serde_json::from_slice(&stored.body).map_err(|e| damaged(Some(Box::new(e))))?;
     Draft::new(object).map_err(|reason| damaged(Some(reason.into())))
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::commit::{Commit, Write};
+    use crate::options::Options;
+    use crate::schema::{Extent, migrate};
+
+    fn request(writes: &[(&str, Expect, u64)]) -> Request {
+        let writes = writes.iter().map(|(name, expect, spec)| Write::Put {
+            key: Key::new("pods", "default", *name),
+            expect: *expect,
+            object: json!({"metadata": {"name": name}, "spec": spec}),
+        });
+        Request::prepare(Commit { writes: writes.collect(), facts: vec![] }).unwrap().0
+    }
+
+    #[test]
+    fn refused_request_is_as_if_it_had_not_been_in_the_batch() {
+        let connection = Connection::open_in_memory().unwrap();
+        migrate(&connection, 0).unwrap();
+        let hub = Hub::new(Extent::read(&connection).unwrap(), &Options::default());
+        let mut batch = Batch::new(&connection, &hub, 0, 0);
+
+        let stored = batch.apply(&request(&[("a", Expect::Absent, 1)])).unwrap().unwrap();
+        assert_eq!(stored[0].revision, 1);
+        // It changes an object of the batch twice and makes one, then is refused.
+        let refused =
+            request(&[("a", Expect::Revision(1), 2), ("a", Expect::Revision(2), 3), ("b", Expect::Absent, 4), ("b", Expect::Absent, 5)]);
+        let refused = batch.apply(&refused).unwrap().unwrap_err();
+        assert!(matches!(refused, Error::AlreadyExists { .. }));
+        let next = request(&[("b", Expect::Absent, 6), ("a", Expect::Revision(1), 7)]);
+        let stored = batch.apply(&next).unwrap().unwrap();
+        assert_eq!(stored.iter().map(|stored| stored.revision).collect::<Vec<_>>(), [2, 3]);
+
+        let events = batch.into_events();
+        assert_eq!(events.iter().map(|event| event.revision).collect::<Vec<_>>(), [1, 2, 3]);
+        assert_eq!(events[2].previous.as_ref(), Some(&events[0].object));
+        assert_eq!(Extent::read(&connection).unwrap().newest, 3);
+    }
+}

@@ -78,15 +78,15 @@ impl Writer {
     }
 
     fn compaction_failed(&mut self, error: Error) -> bool {
-        self.compaction.failed_at = Some(self.extent.newest);
         if self.compaction.requested.is_empty() {
             tracing::warn!(%error, "cannot compact the log; will try after the next write");
-        } else {
-            // The first one asked learns it; the others wait for the next try.
-            let (_, reply) = self.compaction.requested.remove(0);
-            let _ = reply.send(Err(error));
+            self.compaction.failed_at = Some(self.extent.newest);
+            return false;
         }
-        false
+        // One who asked learns it; for the next one it is tried again.
+        let (_, reply) = self.compaction.requested.remove(0);
+        let _ = reply.send(Err(error));
+        true
     }
 
     /// How far the next step goes, if one is due.
@@ -150,4 +150,41 @@ fn compact(connection: &Connection, from: u64, through: u64) -> Result<(), Error
         .execute([through as i64])
         .map_err(database)?;
     connection.execute_batch("COMMIT").map_err(database)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn compacted_log_holds_only_the_objects_that_exist_and_what_came_later() {
+        let connection = Connection::open_in_memory().unwrap();
+        crate::schema::migrate(&connection, 0).unwrap();
+        // (revision, what it replaced, whether it is a deletion)
+        let log = [
+            (1, None, false),    // a
+            (2, Some(1), false), // a
+            (3, None, false),    // b
+            (4, Some(3), true),  // b
+            (5, None, false),    // c
+            (6, Some(5), false), // c
+            (7, Some(2), true),  // a
+        ];
+        for (revision, previous, deleted) in log {
+            connection.execute("INSERT INTO log VALUES (?, 'pods', '', 'x', ?, ?, 0, x'7b7d')", (revision, previous, deleted)).unwrap();
+        }
+        let kept = || -> Vec<u64> {
+            let mut statement = connection.prepare("SELECT revision FROM log").unwrap();
+            let rows = statement.query_map([], |row| row.get::<_, i64>(0)).unwrap();
+            rows.map(|revision| revision.unwrap() as u64).collect()
+        };
+        compact(&connection, 0, 2).unwrap();
+        assert_eq!(kept(), [2, 3, 4, 5, 6, 7]);
+        compact(&connection, 2, 5).unwrap();
+        assert_eq!(kept(), [2, 5, 6, 7]);
+        compact(&connection, 5, 7).unwrap();
+        assert_eq!(kept(), [6]);
+        assert_eq!(Extent::read(&connection).unwrap(), Extent { compacted: 7, newest: 7 });
+    }
 }

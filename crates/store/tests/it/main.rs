@@ -1,6 +1,13 @@
 //! The store as its callers see it.
-
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+mod compaction;
+mod concurrency;
+mod crash;
+mod disk_full;
+mod facts;
+mod lifecycle;
+mod model;
 mod objects;
 mod scratch;
+mod watch;
