@@ -1,9 +1,113 @@
-//! fermion-apiserver
+//! The resource API over HTTP, in the conventions of Kubernetes: `kubectl`, kube-rs and every
+//! other client of that API work against it unchanged.
+//!
+//! Start with [`dispatch`]: it takes every request through authentication, authorization and
+//! the verb that is asked. What is served stands in [`catalog`]; the rules of objects, as pure
+//! functions, in [`objects`]; the rest is one file per verb or protocol.
+//!
+//! Invariants
+//! - Every address is authenticated and authorised; deny is the default.
+//! - Nothing is written that has not passed schema, defaults and rules of its kind.
+//! - An answer to a write means that it is on disk.
+//! - The bodies of Secrets are in no log and no error.
 
+mod authorize;
+mod catalog;
+mod clock;
+mod core_kinds;
+mod discovery;
+mod dispatch;
+mod error;
+mod expiry;
 mod field_path;
+mod identity;
+mod in_process;
 pub mod json_path;
+mod metrics;
+mod names;
+mod node_proxy;
+mod objects;
 pub mod openapi;
 pub mod patch;
+pub mod protobuf;
+mod read;
+mod request;
+mod review;
+mod scale;
 pub mod schema;
 pub mod selector;
+mod sign_in;
 pub mod table;
+mod usage;
+mod watch;
+mod write;
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use axum::Router;
+use fermion_store::Store;
+
+pub use clock::{Clock, ManualClock, SystemClock};
+pub use identity::{ADMINISTRATORS, AUTHENTICATED, COMPONENTS, Credentials, Identity};
+
+use catalog::Catalog;
+use discovery::Documents;
+
+/// The API server: everything it needs to answer a request.
+pub struct Api {
+    store: Store,
+    catalog: Catalog,
+    documents: Documents,
+    credentials: Credentials,
+    clock: Arc<dyn Clock>,
+    /// The HTTP interfaces of the nodes, by name: logs, exec and the like are passed on to them.
+    nodes: RwLock<HashMap<String, Router>>,
+    shutdown: tokio::sync::watch::Receiver<bool>,
+    started: std::sync::atomic::AtomicBool,
+}
+
+impl Api {
+    /// Prepares everything served. Takes a while: schemas are compiled here.
+    ///
+    /// `shutdown` turns true when the server stops; open watches end then.
+    ///
+    /// # Errors
+    /// When a kind's schema cannot be compiled, which is a mistake in the program.
+    pub fn new(store: Store, clock: Arc<dyn Clock>, shutdown: tokio::sync::watch::Receiver<bool>) -> anyhow::Result<Arc<Self>> {
+        let catalog = Catalog::new()?;
+        Ok(Arc::new(Self {
+            documents: Documents::new(&catalog),
+            catalog,
+            credentials: Credentials::new(store.clone(), clock.clone()),
+            store,
+            clock,
+            nodes: RwLock::default(),
+            shutdown,
+            started: std::sync::atomic::AtomicBool::new(false),
+        }))
+    }
+
+    /// The tokens and passwords of this platform.
+    pub fn credentials(&self) -> &Credentials {
+        &self.credentials
+    }
+
+    /// Makes a node's HTTP interface reachable under the node's name.
+    pub fn attach_node(&self, name: &str, interface: Router) {
+        self.nodes.write().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), interface);
+    }
+
+    fn node(&self, name: &str) -> Option<Router> {
+        self.nodes.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    }
+
+    /// Says that everything behind the API runs; `/readyz` answers 200 from now on.
+    pub fn set_ready(&self) {
+        self.started.store(true, std::sync::atomic::Ordering::Release);
+    }
+
+    fn is_ready(&self) -> bool {
+        self.started.load(std::sync::atomic::Ordering::Acquire)
+    }
+}

@@ -1,0 +1,209 @@
+//! The kinds of Kubernetes that are served as they are: names, schemas, and what the
+//! platform fills in and checks beyond the schema.
+
+pub(crate) mod pod;
+
+use fermion_api::Invalid;
+use k8s_openapi::api::authentication::v1::{SelfSubjectReview, TokenReview};
+use k8s_openapi::api::authorization::v1::{SelfSubjectAccessReview, SelfSubjectRulesReview, SubjectAccessReview};
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::{
+    ConfigMap, Event, Namespace, Node, PersistentVolumeClaim, Pod, Secret, Service, ServiceAccount,
+};
+use k8s_openapi::schemars::JsonSchema;
+use k8s_openapi::{Metadata, NamespaceResourceScope};
+use serde_json::{Value, json};
+
+use crate::catalog::{ALL_VERBS, METRIC_VERBS, REVIEW_VERBS, Resource, Source};
+use crate::patch::MergeStrategy;
+use crate::schema::{self, Validator};
+use crate::selector::selectable_fields;
+use crate::table::Columns;
+
+/// What the table of core kinds says of one.
+struct Entry {
+    plural: &'static str,
+    short_names: &'static [&'static str],
+    categories: &'static [&'static str],
+    namespaced: bool,
+    verbs: &'static [&'static str],
+    subresources: &'static [&'static str],
+    source: Source,
+    set_defaults: fn(Value) -> Result<Value, Vec<Invalid>>,
+    check: fn(&Value, Option<&Value>) -> Vec<Invalid>,
+}
+
+const STORED: Entry = Entry {
+    plural: "",
+    short_names: &[],
+    categories: &[],
+    namespaced: true,
+    verbs: &ALL_VERBS,
+    subresources: &[],
+    source: Source::Objects,
+    set_defaults: Ok,
+    check: |_, _| Vec::new(),
+};
+
+const REVIEW: Entry = Entry { namespaced: false, verbs: &REVIEW_VERBS, source: Source::Review, ..STORED };
+
+pub(crate) fn resources() -> anyhow::Result<Vec<Resource>> {
+    Ok(vec![
+        of::<Namespace>(Entry {
+            plural: "namespaces",
+            short_names: &["ns"],
+            namespaced: false,
+            subresources: &["status", "finalize"],
+            set_defaults: namespace_defaults,
+            ..STORED
+        })?,
+        of::<Node>(Entry { plural: "nodes", short_names: &["no"], namespaced: false, subresources: &["status"], ..STORED })?,
+        of::<Pod>(Entry {
+            plural: "pods",
+            short_names: &["po"],
+            categories: &["all"],
+            subresources: &["status", "binding", "log", "exec", "attach", "portforward", "file", "eviction"],
+            set_defaults: pod::set_defaults,
+            check: pod::check,
+            ..STORED
+        })?,
+        of::<ConfigMap>(Entry { plural: "configmaps", short_names: &["cm"], check: immutable_data, ..STORED })?,
+        of::<Secret>(Entry { plural: "secrets", set_defaults: secret_defaults, check: immutable_data, ..STORED })?,
+        of::<Service>(Entry {
+            plural: "services",
+            short_names: &["svc"],
+            categories: &["all"],
+            subresources: &["status"],
+            ..STORED
+        })?,
+        of::<PersistentVolumeClaim>(Entry {
+            plural: "persistentvolumeclaims",
+            short_names: &["pvc"],
+            subresources: &["status"],
+            set_defaults: claim_defaults,
+            ..STORED
+        })?,
+        of::<Event>(Entry { plural: "events", short_names: &["ev"], ..STORED })?,
+        of::<ServiceAccount>(Entry { plural: "serviceaccounts", short_names: &["sa"], ..STORED })?,
+        of::<Lease>(Entry { plural: "leases", ..STORED })?,
+        of::<TokenReview>(Entry { plural: "tokenreviews", ..REVIEW })?,
+        of::<SelfSubjectReview>(Entry { plural: "selfsubjectreviews", ..REVIEW })?,
+        of::<SubjectAccessReview>(Entry { plural: "subjectaccessreviews", ..REVIEW })?,
+        of::<SelfSubjectAccessReview>(Entry { plural: "selfsubjectaccessreviews", ..REVIEW })?,
+        of::<SelfSubjectRulesReview>(Entry { plural: "selfsubjectrulesreviews", ..REVIEW })?,
+        metrics("NodeMetrics", "nodes", false)?,
+        metrics("PodMetrics", "pods", true)?,
+    ])
+}
+
+fn of<K: k8s_openapi::Resource + JsonSchema>(entry: Entry) -> anyhow::Result<Resource> {
+    build(K::GROUP, K::VERSION, K::KIND, schema::for_core::<K>(), entry)
+}
+
+/// The kinds `kubectl top` asks for.
+fn metrics(kind: &str, plural: &'static str, namespaced: bool) -> anyhow::Result<Resource> {
+    let schema = json!({
+        "type": "object",
+        "description": "What a node or a pod uses now, as its node measured it.",
+        "properties": {
+            "apiVersion": {"type": "string"},
+            "kind": {"type": "string"},
+            "metadata": {"type": "object"},
+            "timestamp": {"type": "string", "format": "date-time"},
+            "window": {"type": "string"},
+            "usage": {"type": "object", "additionalProperties": {"type": "string"}},
+            "containers": {"type": "array", "items": {"type": "object", "properties": {
+                "name": {"type": "string"},
+                "usage": {"type": "object", "additionalProperties": {"type": "string"}},
+            }}},
+        },
+    });
+    build("metrics.k8s.io", "v1beta1", kind, schema, Entry { plural, namespaced, verbs: &METRIC_VERBS, source: Source::Metrics, ..STORED })
+}
+
+fn build(group: &str, version: &str, kind: &str, schema: Value, entry: Entry) -> anyhow::Result<Resource> {
+    Ok(Resource {
+        validator: Validator::compile(&schema)?,
+        columns: Columns::for_core(group, kind),
+        strategy: MergeStrategy::for_kind(group, kind),
+        selectable: selectable_fields(group, kind).iter().map(|field| (*field).to_owned()).collect(),
+        group: group.to_owned(),
+        version: version.to_owned(),
+        kind: kind.to_owned(),
+        plural: entry.plural.to_owned(),
+        singular: kind.to_lowercase(),
+        short_names: entry.short_names.iter().map(|name| (*name).to_owned()).collect(),
+        categories: entry.categories.iter().map(|name| (*name).to_owned()).collect(),
+        namespaced: entry.namespaced,
+        verbs: entry.verbs,
+        subresources: entry.subresources.to_vec(),
+        scale: None,
+        source: entry.source,
+        schema,
+        custom: false,
+        set_defaults: entry.set_defaults,
+        check: entry.check,
+        stored_as: if group.is_empty() { entry.plural.into() } else { format!("{}.{group}", entry.plural).into() },
+    })
+}
+
+/// Holds at compile time that what is served namespaced is namespaced in Kubernetes.
+#[allow(dead_code, reason = "only its bounds matter")]
+fn namespaced_kinds_are_namespaced() {
+    fn check<K: Metadata<Scope = NamespaceResourceScope>>() {}
+    check::<Pod>();
+    check::<Lease>();
+}
+
+fn namespace_defaults(mut object: Value) -> Result<Value, Vec<Invalid>> {
+    let finalizers = &mut object["spec"]["finalizers"];
+    if finalizers.is_null() {
+        // Removed by the garbage collector once the namespace is empty.
+        *finalizers = json!(["kubernetes"]);
+    }
+    let phase = &mut object["status"]["phase"];
+    if phase.is_null() {
+        *phase = "Active".into();
+    }
+    Ok(object)
+}
+
+fn secret_defaults(mut object: Value) -> Result<Value, Vec<Invalid>> {
+    use base64::Engine as _;
+    if let Some(Value::Object(texts)) = object.as_object_mut().and_then(|object| object.remove("stringData")) {
+        for (name, text) in texts {
+            let encoded = base64::engine::general_purpose::STANDARD.encode(text.as_str().unwrap_or_default());
+            object["data"][name] = encoded.into();
+        }
+    }
+    if object["type"].is_null() {
+        object["type"] = "Opaque".into();
+    }
+    Ok(object)
+}
+
+fn claim_defaults(mut object: Value) -> Result<Value, Vec<Invalid>> {
+    if object["status"].is_null() {
+        object["status"] = json!({"phase": "Pending"});
+    }
+    if object["spec"]["accessModes"].is_null() {
+        object["spec"]["accessModes"] = json!(["ReadWriteOnce"]);
+    }
+    Ok(object)
+}
+
+/// A ConfigMap or Secret marked immutable keeps its data and the mark.
+fn immutable_data(object: &Value, old: Option<&Value>) -> Vec<Invalid> {
+    let mut problems = Vec::new();
+    if let Some(old) = old
+        && old["immutable"] == true
+    {
+        for field in ["immutable", "data", "binaryData"] {
+            if old[field] != object[field] {
+                problems.push(Invalid::new(field, "field is immutable when `immutable` is set"));
+            }
+        }
+    }
+    problems
+}
+

@@ -1,0 +1,249 @@
+//! What is served, told to clients: discovery (aggregated and one group at a time), OpenAPI,
+//! the version.
+
+use axum::body::Body;
+use axum::http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use bytes::Bytes;
+use serde_json::{Value, json};
+
+use crate::Api;
+use crate::catalog::{Catalog, Resource};
+use crate::error::{ApiError, Result};
+use crate::openapi::{OpenApi, OpenApiKind};
+use crate::read::{json_response, raw_response};
+
+/// The version of Kubernetes whose API this one follows; clients choose features by it.
+const KUBERNETES: (&str, &str) = ("1", "33");
+/// Kinds in `get all` and the like are found by this media type.
+const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
+
+/// Documents that do not change while the server runs, made once.
+pub(crate) struct Documents {
+    /// Aggregated discovery of `/api` and `/apis`.
+    core: Bytes,
+    groups: Bytes,
+    openapi: OpenApi,
+}
+
+impl Documents {
+    pub(crate) fn new(catalog: &Catalog) -> Self {
+        let kinds = catalog.all().iter().map(|resource| openapi_kind(resource)).collect();
+        Self {
+            core: aggregated(catalog, |group| group.is_empty()).to_string().into(),
+            groups: aggregated(catalog, |group| !group.is_empty()).to_string().into(),
+            openapi: OpenApi::new(kinds),
+        }
+    }
+}
+
+fn openapi_kind(resource: &Resource) -> OpenApiKind {
+    OpenApiKind {
+        group: resource.group.clone(),
+        version: resource.version.clone(),
+        kind: resource.kind.clone(),
+        plural: resource.plural.clone(),
+        namespaced: resource.namespaced,
+        schema: resource.schema.clone(),
+        subresources: resource.subresources.iter().map(|name| (*name).to_owned()).collect(),
+        verbs: resource.verbs.iter().map(|verb| (*verb).to_owned()).collect(),
+    }
+}
+
+impl Api {
+    /// Answers an address that is no resource.
+    pub(crate) fn document(&self, path: &str, request: &Request<Body>) -> Result<Response<Body>> {
+        if !matches!(*request.method(), Method::GET | Method::HEAD) {
+            return Err(ApiError::method_not_allowed(format!("{} is not possible at this address", request.method())));
+        }
+        let wants_aggregated = request
+            .headers()
+            .get(header::ACCEPT)
+            .and_then(|value| value.to_str().ok())
+            .is_some_and(|accept| accept.split(',').any(|range| range.contains("as=APIGroupDiscoveryList") && range.contains("v=v2;")));
+        let trimmed = path.trim_end_matches('/');
+        match trimmed {
+            "/api" if wants_aggregated => return Ok(aggregated_response(self.documents.core.clone())),
+            "/apis" if wants_aggregated => return Ok(aggregated_response(self.documents.groups.clone())),
+            "/api" => {
+                let versions = json!({"kind": "APIVersions", "apiVersion": "v1", "versions": ["v1"], "serverAddressByClientCIDRs": []});
+                return Ok(json_response(StatusCode::OK, &versions));
+            }
+            "/apis" => return Ok(json_response(StatusCode::OK, &group_list(&self.catalog))),
+            "/version" => return Ok(json_response(StatusCode::OK, &version())),
+            "/openapi/v3" => return Ok(raw_response(StatusCode::OK, self.documents.openapi.index())),
+            "" => {
+                let paths = ["/api", "/apis", "/livez", "/openapi/v3", "/readyz", "/version"];
+                return Ok(json_response(StatusCode::OK, &json!({"paths": paths})));
+            }
+            _ => {}
+        }
+        if let Some(group_version) = trimmed.strip_prefix("/openapi/v3/") {
+            let document = self.documents.openapi.document(group_version).ok_or_else(ApiError::no_route)?;
+            return Ok(raw_response(StatusCode::OK, document));
+        }
+        let parts: Vec<&str> = trimmed.split('/').skip(1).collect();
+        let found = match parts.as_slice() {
+            ["api", version] => resource_list(&self.catalog, "", version),
+            ["apis", group] => group_of(&self.catalog, group),
+            ["apis", group, version] => resource_list(&self.catalog, group, version),
+            _ => None,
+        };
+        found.map(|document| json_response(StatusCode::OK, &document)).ok_or_else(ApiError::no_route)
+    }
+}
+
+fn aggregated_response(body: Bytes) -> Response<Body> {
+    let mut response = raw_response(StatusCode::OK, body);
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(AGGREGATED));
+    response
+}
+
+fn version() -> Value {
+    let (major, minor) = KUBERNETES;
+    json!({
+        "major": major,
+        "minor": minor,
+        "gitVersion": format!("v{major}.{minor}.0+fermion-{}", env!("CARGO_PKG_VERSION")),
+        "gitCommit": "",
+        "gitTreeState": "",
+        "buildDate": "1970-01-01T00:00:00Z",
+        "goVersion": "",
+        "compiler": "rustc",
+        "platform": format!("linux/{}", if cfg!(target_arch = "x86_64") { "amd64" } else { "arm64" }),
+    })
+}
+
+/// The kind and version that a subresource's body has.
+fn subresource_kind(resource: &Resource, subresource: &str) -> (String, String, String) {
+    let own = (resource.group.clone(), resource.version.clone(), resource.kind.clone());
+    match subresource {
+        "scale" => ("autoscaling".to_owned(), "v1".to_owned(), "Scale".to_owned()),
+        "binding" => (String::new(), "v1".to_owned(), "Binding".to_owned()),
+        "eviction" => ("policy".to_owned(), "v1".to_owned(), "Eviction".to_owned()),
+        "exec" => (String::new(), "v1".to_owned(), "PodExecOptions".to_owned()),
+        "attach" => (String::new(), "v1".to_owned(), "PodAttachOptions".to_owned()),
+        "portforward" => (String::new(), "v1".to_owned(), "PodPortForwardOptions".to_owned()),
+        _ => own,
+    }
+}
+
+fn subresource_verbs(subresource: &str) -> &'static [&'static str] {
+    match subresource {
+        "status" | "scale" => &["get", "patch", "update"],
+        "finalize" => &["update"],
+        "log" | "file" => &["get"],
+        _ => &["create", "get"],
+    }
+}
+
+fn aggregated(catalog: &Catalog, wanted: impl Fn(&str) -> bool) -> Value {
+    let mut items: Vec<Value> = Vec::new();
+    for (group, version) in catalog.group_versions().into_iter().filter(|(group, _)| wanted(group)) {
+        let resources: Vec<Value> = catalog
+            .of_group(&group, &version)
+            .map(|resource| {
+                let kind = |(group, version, kind): (String, String, String)| json!({"group": group, "version": version, "kind": kind});
+                let mut entry = json!({
+                    "resource": resource.plural,
+                    "responseKind": kind((group.clone(), version.clone(), resource.kind.clone())),
+                    "scope": if resource.namespaced { "Namespaced" } else { "Cluster" },
+                    "singularResource": resource.singular,
+                    "verbs": resource.verbs,
+                });
+                if !resource.short_names.is_empty() {
+                    entry["shortNames"] = json!(resource.short_names);
+                }
+                if !resource.categories.is_empty() {
+                    entry["categories"] = json!(resource.categories);
+                }
+                if !resource.subresources.is_empty() {
+                    let subresources: Vec<Value> = resource
+                        .subresources
+                        .iter()
+                        .map(|name| {
+                            json!({
+                                "subresource": name,
+                                "responseKind": kind(subresource_kind(resource, name)),
+                                "verbs": subresource_verbs(name),
+                            })
+                        })
+                        .collect();
+                    entry["subresources"] = subresources.into();
+                }
+                entry
+            })
+            .collect();
+        let served = json!({"version": version, "resources": resources, "freshness": "Current"});
+        match items.iter_mut().find(|item| item["metadata"]["name"] == *group) {
+            Some(item) => {
+                if let Some(versions) = item["versions"].as_array_mut() {
+                    versions.push(served);
+                }
+            }
+            None => items.push(json!({"metadata": {"name": group, "creationTimestamp": null}, "versions": [served]})),
+        }
+    }
+    json!({"kind": "APIGroupDiscoveryList", "apiVersion": "apidiscovery.k8s.io/v2", "metadata": {}, "items": items})
+}
+
+fn resource_list(catalog: &Catalog, group: &str, version: &str) -> Option<Value> {
+    let mut resources: Vec<Value> = Vec::new();
+    for resource in catalog.of_group(group, version) {
+        let mut entry = json!({
+            "name": resource.plural,
+            "singularName": resource.singular,
+            "namespaced": resource.namespaced,
+            "kind": resource.kind,
+            "verbs": resource.verbs,
+        });
+        if !resource.short_names.is_empty() {
+            entry["shortNames"] = json!(resource.short_names);
+        }
+        if !resource.categories.is_empty() {
+            entry["categories"] = json!(resource.categories);
+        }
+        resources.push(entry);
+        for name in &resource.subresources {
+            let (kind_group, kind_version, kind) = subresource_kind(resource, name);
+            let mut entry = json!({
+                "name": format!("{}/{name}", resource.plural),
+                "singularName": "",
+                "namespaced": resource.namespaced,
+                "kind": kind,
+                "verbs": subresource_verbs(name),
+            });
+            if (kind_group.as_str(), kind_version.as_str()) != (group, version) {
+                entry["group"] = kind_group.into();
+                entry["version"] = kind_version.into();
+            }
+            resources.push(entry);
+        }
+    }
+    if resources.is_empty() {
+        return None;
+    }
+    let group_version = if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
+    Some(json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version, "resources": resources}))
+}
+
+fn group_of(catalog: &Catalog, group: &str) -> Option<Value> {
+    let versions: Vec<Value> = catalog
+        .group_versions()
+        .into_iter()
+        .filter(|(found, _)| found == group && !group.is_empty())
+        .map(|(group, version)| json!({"groupVersion": format!("{group}/{version}"), "version": version}))
+        .collect();
+    let preferred = versions.first()?.clone();
+    Some(json!({"kind": "APIGroup", "apiVersion": "v1", "name": group, "versions": versions, "preferredVersion": preferred}))
+}
+
+fn group_list(catalog: &Catalog) -> Value {
+    let mut groups: Vec<Value> = Vec::new();
+    for (group, _) in catalog.group_versions() {
+        if groups.iter().any(|found| found["name"] == *group) {
+            continue;
+        }
+        groups.extend(group_of(catalog, &group));
+    }
+    json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups})
+}

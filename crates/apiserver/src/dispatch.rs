@@ -1,0 +1,383 @@
+//! The way of a request: authenticate, take apart, authorise, do.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use axum::response::IntoResponse as _;
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Limited};
+use serde_json::{Value, json};
+
+use crate::authorize::{Attributes, authorize};
+use crate::catalog::Resource;
+use crate::error::{ApiError, Result};
+use crate::identity::Identity;
+use crate::objects::Part;
+use crate::patch::PatchKind;
+use crate::read::json_response;
+use crate::request::{PATH_BYTES_MAX, Query, Target, Verb};
+use crate::write::{DeleteOptions, Deleted, WriteOptions, Written};
+use crate::{Api, protobuf, review};
+
+/// The largest body read, in bytes, as in Kubernetes.
+pub(crate) const BODY_BYTES_MAX: usize = 3 * 1024 * 1024;
+/// The most objects one deletion of a collection takes.
+const COLLECTION_MAX: usize = 10_000;
+
+impl Api {
+    /// The API over HTTP. Callers sign in with a bearer token.
+    pub fn router(self: &Arc<Self>) -> Router {
+        let api = self.clone();
+        Router::new().fallback(move |request: Request<Body>| {
+            let api = api.clone();
+            async move { api.serve(None, request).await }
+        })
+    }
+
+    /// Answers a request of a known caller, or of whoever its headers say.
+    pub(crate) async fn serve(self: &Arc<Self>, caller: Option<Identity>, request: Request<Body>) -> Response<Body> {
+        let head = request.method() == Method::HEAD;
+        let answer = self.answer(caller, request).await;
+        let mut response = answer.unwrap_or_else(ApiError::into_response);
+        response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        if head {
+            *response.body_mut() = Body::empty();
+        }
+        response
+    }
+
+    async fn answer(self: &Arc<Self>, caller: Option<Identity>, request: Request<Body>) -> Result<Response<Body>> {
+        let path = request.uri().path().to_owned();
+        if path.len() > PATH_BYTES_MAX {
+            return Err(ApiError::bad_request(format!("the path is longer than {PATH_BYTES_MAX} bytes")));
+        }
+        // What monitors and people need before they can sign in.
+        match path.as_str() {
+            "/livez" | "/healthz" => return Ok(text_response(StatusCode::OK, "ok")),
+            "/readyz" => {
+                return Ok(if self.is_ready() {
+                    text_response(StatusCode::OK, "ok")
+                } else {
+                    text_response(StatusCode::SERVICE_UNAVAILABLE, "starting")
+                });
+            }
+            "/auth/sign-in" => return self.sign_in(request).await,
+            _ => {}
+        }
+        let caller = match caller {
+            Some(caller) => caller,
+            None => self.authenticate(request.headers()).await?,
+        };
+        match Target::parse(&path) {
+            Some(target) => self.resource(&caller, target?, request).await,
+            None => {
+                let verb = request.method().as_str().to_lowercase();
+                let attributes = Attributes { verb, path: Some(path.clone()), ..Attributes::default() };
+                authorize(&caller, &attributes).map_err(ApiError::forbidden)?;
+                self.document(&path, &request)
+            }
+        }
+    }
+
+    async fn authenticate(&self, headers: &HeaderMap) -> Result<Identity> {
+        let token = headers
+            .get(header::AUTHORIZATION)
+            .and_then(|value| value.to_str().ok())
+            .and_then(|value| value.split_once(' '))
+            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+            .map(|(_, token)| token.trim());
+        match token {
+            Some(token) => self.credentials.authenticate(token).await?.ok_or_else(ApiError::unauthorized),
+            None => Err(ApiError::unauthorized()),
+        }
+    }
+
+    async fn resource(self: &Arc<Self>, caller: &Identity, target: Target, request: Request<Body>) -> Result<Response<Body>> {
+        let query = Query::parse(request.uri())?;
+        let verb = Verb::of(request.method(), target.name.is_some(), &query)?;
+        let verb = connect_verb(&target, verb);
+        let attributes = Attributes {
+            verb: verb.as_str().to_owned(),
+            group: target.group.clone(),
+            resource: target.plural.clone(),
+            subresource: target.subresource.clone().unwrap_or_default(),
+            namespace: target.namespace.clone().unwrap_or_default(),
+            name: target.name.clone().unwrap_or_default(),
+            path: None,
+        };
+        authorize(caller, &attributes).map_err(ApiError::forbidden)?;
+        let resource = self.catalog.find(&target.group, &target.version, &target.plural).ok_or_else(ApiError::no_route)?.clone();
+        if target.namespace.is_some() && !resource.namespaced {
+            return Err(ApiError::no_route());
+        }
+        let all_namespaces_verb = matches!(verb, Verb::List | Verb::Watch | Verb::DeleteCollection);
+        if resource.namespaced && target.namespace.is_none() && !all_namespaces_verb {
+            return Err(ApiError::bad_request(format!(
+                "{} are namespaced: use /namespaces/NAMESPACE/{} in the path",
+                resource.plural, resource.plural
+            )));
+        }
+        if let Some(subresource) = &target.subresource {
+            if !resource.has_subresource(subresource) {
+                return Err(ApiError::no_route());
+            }
+            return self.subresource(&resource, &target, verb, query, request).await;
+        }
+        if !resource.verbs.contains(&verb.as_str()) {
+            return Err(ApiError::method_not_allowed(format!(
+                "{} do not support {}; they support {}",
+                resource.plural,
+                verb.as_str(),
+                resource.verbs.join(", ")
+            )));
+        }
+        let namespace = target.namespace.as_deref();
+        let name = target.name.as_deref();
+        match (verb, name) {
+            (Verb::Get, Some(name)) => self.get(&resource, namespace, name, request.headers(), &query).await,
+            (Verb::List, None) => self.list(&resource, namespace, request.headers(), &query).await,
+            (Verb::Watch, name) => self.watch(&resource, namespace, name, request.headers(), &query).await,
+            (Verb::Create, None) => {
+                let object = object_body(request).await?;
+                if resource.source == crate::catalog::Source::Review {
+                    return review::answer(self, caller, &resource, namespace, object).await;
+                }
+                let options = WriteOptions::parse(&query)?;
+                written(self.create(caller, &resource, namespace, object, options).await?)
+            }
+            (Verb::Update, Some(name)) => {
+                let object = object_body(request).await?;
+                let options = WriteOptions::parse(&query)?;
+                written(self.update(&resource, Part::Main, resource.key(namespace, name), object, options).await?)
+            }
+            (Verb::Patch, Some(name)) => {
+                let (kind, patch) = patch_body(request).await?;
+                let options = WriteOptions::parse(&query)?;
+                written(self.apply_patch(caller, &resource, namespace, name, Part::Main, kind, &patch, options).await?)
+            }
+            (Verb::Delete, Some(name)) => {
+                let options = delete_options(&query, request).await?;
+                let deleted = self.delete(&resource, resource.key(namespace, name), &options).await?;
+                Ok(deleted_response(&resource, name, deleted))
+            }
+            (Verb::DeleteCollection, None) => self.delete_collection(&resource, namespace, &query, request).await,
+            _ => Err(ApiError::method_not_allowed(format!("{} is not possible at this address", verb.as_str()))),
+        }
+    }
+
+    async fn subresource(self: &Arc<Self>, resource: &Arc<Resource>, target: &Target, verb: Verb, query: Query, request: Request<Body>) -> Result<Response<Body>> {
+        let namespace = target.namespace.as_deref();
+        let (Some(name), Some(subresource)) = (target.name.as_deref(), target.subresource.as_deref()) else {
+            return Err(ApiError::no_route());
+        };
+        let key = resource.key(namespace, name);
+        let options = WriteOptions::parse(&query)?;
+        match (subresource, verb) {
+            ("status", Verb::Get) => self.get(resource, namespace, name, request.headers(), &query).await,
+            ("status", Verb::Update) => {
+                let object = object_body(request).await?;
+                written(self.update(resource, Part::Status, key, object, options).await?)
+            }
+            ("status", Verb::Patch) => {
+                let (kind, patch) = patch_body(request).await?;
+                written(self.patch(resource, Part::Status, key, kind, &patch, options).await?)
+            }
+            ("finalize", Verb::Update) => {
+                let object = object_body(request).await?;
+                written(self.update(resource, Part::Main, key, object, options).await?)
+            }
+            ("scale", Verb::Get) => self.get_scale(resource, &key).await,
+            ("scale", Verb::Update) => {
+                let scale = object_body(request).await?;
+                self.set_scale(resource, key, &scale, options).await
+            }
+            ("scale", Verb::Patch) => {
+                let (kind, patch) = patch_body(request).await?;
+                self.patch_scale(resource, key, kind, &patch, options).await
+            }
+            ("binding", Verb::Create) => {
+                let binding = object_body(request).await?;
+                self.bind(resource, key, &binding).await?;
+                let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});
+                Ok(json_response(StatusCode::CREATED, &status))
+            }
+            ("eviction", Verb::Create) => {
+                let eviction = object_body(request).await?;
+                let options = DeleteOptions::parse(&query, Some(&eviction["deleteOptions"]))?;
+                self.delete(resource, key, &options).await?;
+                let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});
+                Ok(json_response(StatusCode::CREATED, &status))
+            }
+            ("log" | "file", Verb::Get) | ("exec" | "attach" | "portforward", _) => self.pass_to_node(resource, key, subresource, request).await,
+            _ => Err(ApiError::method_not_allowed(format!("{} does not support {}", subresource, verb.as_str()))),
+        }
+    }
+
+    /// A patch of an object; an apply of one that does not exist makes it.
+    #[allow(clippy::too_many_arguments, reason = "one request's parts, each of its own type")]
+    async fn apply_patch(
+        &self,
+        caller: &Identity,
+        resource: &Arc<Resource>,
+        namespace: Option<&str>,
+        name: &str,
+        part: Part,
+        kind: PatchKind,
+        patch: &Value,
+        options: WriteOptions,
+    ) -> Result<Written> {
+        match self.patch(resource, part, resource.key(namespace, name), kind, patch, options).await {
+            Err(error) if kind == PatchKind::Apply && error.reason == "NotFound" => {
+                let mut object = patch.clone();
+                if !object["metadata"].is_object() {
+                    return Err(ApiError::bad_request("an applied object needs metadata"));
+                }
+                object["metadata"]["name"] = name.into();
+                self.create(caller, resource, namespace, object, options).await
+            }
+            other => other,
+        }
+    }
+
+    async fn delete_collection(&self, resource: &Arc<Resource>, namespace: Option<&str>, query: &Query, request: Request<Body>) -> Result<Response<Body>> {
+        let options = delete_options(query, request).await?;
+        let selection = crate::read::Selection::parse(resource, query)?;
+        let listed = self.page(resource, namespace, &selection, &Query::default()).await?;
+        if listed.items.len() > COLLECTION_MAX {
+            return Err(ApiError::bad_request(format!("that are {} objects, more than {COLLECTION_MAX} at once; narrow it with a selector", listed.items.len())));
+        }
+        let mut items = Vec::new();
+        for body in &listed.items {
+            let object: Value = serde_json::from_slice(body).map_err(|error| ApiError::internal(error.to_string()))?;
+            let namespace = object["metadata"]["namespace"].as_str();
+            let key = resource.key(namespace, object["metadata"]["name"].as_str().unwrap_or_default());
+            match self.delete(resource, key, &options).await {
+                Ok(_) => items.push(object),
+                Err(error) if error.reason == "NotFound" => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let list = json!({
+            "apiVersion": resource.api_version(),
+            "kind": format!("{}List", resource.kind),
+            "metadata": {"resourceVersion": listed.resource_version},
+            "items": items,
+        });
+        Ok(json_response(StatusCode::OK, &list))
+    }
+}
+
+impl Resource {
+    pub(crate) fn key(&self, namespace: Option<&str>, name: &str) -> fermion_store::Key {
+        fermion_store::Key::new(self.stored_as.clone(), namespace.unwrap_or_default(), name)
+    }
+}
+
+/// Opening a stream into a container is `create` however the client opens it, so that the
+/// right to read pods is not a right to run commands in them.
+fn connect_verb(target: &Target, verb: Verb) -> Verb {
+    match target.subresource.as_deref() {
+        Some("exec" | "attach" | "portforward") if target.plural == "pods" => Verb::Create,
+        _ => verb,
+    }
+}
+
+/// Reads a body of JSON or, for the kinds kubectl sends that way, Kubernetes protobuf.
+async fn object_body(request: Request<Body>) -> Result<Value> {
+    let media = media_type(request.headers());
+    let body = read_body(request).await?;
+    match media.as_str() {
+        "application/json" | "" => parse_json(&body),
+        "application/vnd.kubernetes.protobuf" => protobuf::decode(&body).map_err(|error| ApiError::unsupported_media_type(error.to_string())),
+        other => Err(ApiError::unsupported_media_type(format!("{}: send application/json", other.escape_default()))),
+    }
+}
+
+async fn patch_body(request: Request<Body>) -> Result<(PatchKind, Value)> {
+    let media = media_type(request.headers());
+    let kind = PatchKind::from_content_type(&media).ok_or_else(|| {
+        ApiError::unsupported_media_type(
+            "send application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json or application/apply-patch+yaml",
+        )
+    })?;
+    let body = read_body(request).await?;
+    // Clients that apply send JSON, which is YAML.
+    Ok((kind, parse_json(&body)?))
+}
+
+async fn delete_options(query: &Query, request: Request<Body>) -> Result<DeleteOptions> {
+    let media = media_type(request.headers());
+    let body = read_body(request).await?;
+    let body = match (body.is_empty(), media.as_str()) {
+        (true, _) => None,
+        (false, "application/vnd.kubernetes.protobuf") => {
+            Some(protobuf::decode(&body).map_err(|error| ApiError::unsupported_media_type(error.to_string()))?)
+        }
+        (false, _) => Some(parse_json(&body)?),
+    };
+    DeleteOptions::parse(query, body.as_ref())
+}
+
+fn media_type(headers: &HeaderMap) -> String {
+    headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.split(';').next())
+        .map(|value| value.trim().to_ascii_lowercase())
+        .unwrap_or_default()
+}
+
+pub(crate) async fn read_body(request: Request<Body>) -> Result<Bytes> {
+    let body = Limited::new(request.into_body(), BODY_BYTES_MAX);
+    match body.collect().await {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(error) if error.is::<http_body_util::LengthLimitError>() => {
+            Err(ApiError::too_large(format!("the body is larger than {BODY_BYTES_MAX} bytes")))
+        }
+        Err(_) => Err(ApiError::bad_request("the body ended before it was complete")),
+    }
+}
+
+pub(crate) fn parse_json(body: &[u8]) -> Result<Value> {
+    serde_json::from_slice(body).map_err(|error| ApiError::bad_request(format!("the body is not JSON: {error}")))
+}
+
+fn written(written: Written) -> Result<Response<Body>> {
+    let mut response = crate::read::raw_response(written.code, written.object.body);
+    for warning in written.warnings.iter().take(WARNINGS_MAX) {
+        // 299 is "miscellaneous persistent warning"; the agent is unknown (RFC 7234 section 5.5).
+        let text: String = warning.chars().filter(|c| !c.is_control() && c.is_ascii()).collect();
+        if let Ok(value) = HeaderValue::from_str(&format!("299 - \"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))) {
+            response.headers_mut().append(header::WARNING, value);
+        }
+    }
+    Ok(response)
+}
+
+/// The most warnings sent with one answer.
+const WARNINGS_MAX: usize = 20;
+
+fn deleted_response(resource: &Resource, name: &str, deleted: Deleted) -> Response<Body> {
+    match deleted {
+        Deleted::Marked(stored) => crate::read::raw_response(StatusCode::OK, stored.body),
+        Deleted::Gone { uid } => {
+            let status = json!({
+                "kind": "Status",
+                "apiVersion": "v1",
+                "metadata": {},
+                "status": "Success",
+                "details": {"name": name, "group": resource.group, "kind": resource.plural, "uid": uid},
+            });
+            json_response(StatusCode::OK, &status)
+        }
+    }
+}
+
+pub(crate) fn text_response(code: StatusCode, text: &'static str) -> Response<Body> {
+    let mut response = Response::new(Body::from(text));
+    *response.status_mut() = code;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response
+}

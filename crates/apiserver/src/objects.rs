@@ -1,0 +1,252 @@
+//! What happens to an object's metadata, spec and status when it is made or changed, as pure
+//! functions over JSON. The rules are those of Kubernetes:
+//! <https://kubernetes.io/docs/reference/using-api/api-concepts/>
+
+use jiff::Timestamp;
+use serde_json::{Map, Value, json};
+
+use crate::catalog::Resource;
+
+/// Metadata that only the server sets.
+const SERVER_OWNED: [&str; 6] =
+    ["uid", "creationTimestamp", "generation", "deletionTimestamp", "deletionGracePeriodSeconds", "selfLink"];
+
+/// How times are written in metadata: whole seconds, UTC.
+pub(crate) fn time_text(at: Timestamp) -> String {
+    at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+pub(crate) fn text<'a>(object: &'a Value, field: &str) -> &'a str {
+    object["metadata"][field].as_str().unwrap_or_default()
+}
+
+/// Whether the object is on its way out.
+pub(crate) fn is_being_deleted(object: &Value) -> bool {
+    object["metadata"]["deletionTimestamp"].is_string()
+}
+
+pub(crate) fn finalizers(object: &Value) -> impl Iterator<Item = &str> {
+    object["metadata"]["finalizers"].as_array().into_iter().flatten().filter_map(Value::as_str)
+}
+
+/// Metadata of a new object. `object` has passed the schema.
+pub(crate) fn begin(resource: &Resource, object: &mut Value, uid: &str, now: Timestamp, creator: &str, creator_is_component: bool) {
+    let metadata = &mut object["metadata"];
+    if let Some(metadata) = metadata.as_object_mut() {
+        for field in SERVER_OWNED.iter().chain(&["resourceVersion", "managedFields"]) {
+            metadata.remove(*field);
+        }
+    }
+    metadata["uid"] = uid.into();
+    metadata["creationTimestamp"] = time_text(now).into();
+    metadata["generation"] = 1.into();
+    let mark = fermion_api::labels::CREATED_BY;
+    let given = metadata["annotations"].get(mark).is_some_and(Value::is_string);
+    if resource.custom || resource.is_core("pods") {
+        // Parts of the platform pass on for whom they act; nobody else may claim to be another.
+        if !(creator_is_component && given) {
+            metadata["annotations"][mark] = creator.into();
+        }
+    }
+    if metadata.get("annotations").is_some_and(Value::is_null) {
+        metadata.as_object_mut().map(|metadata| metadata.remove("annotations"));
+    }
+    if resource.has_status() && !resource.is_core("namespaces")
+        && let Some(object) = object.as_object_mut()
+    {
+        object.remove("status");
+    }
+}
+
+/// Which part of an object a write is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// Everything but the status.
+    Main,
+    /// Only the status (and nothing of the metadata but annotations and labels of nodes).
+    Status,
+}
+
+/// The object that results from writing `new` over `old`: fields the writer does not own stay
+/// as they were, and the generation counts changes of what is asked for.
+pub(crate) fn merge(resource: &Resource, part: Part, old: &Value, mut new: Value) -> Value {
+    let old_metadata = &old["metadata"];
+    match part {
+        Part::Status => {
+            let mut result = old.clone();
+            match new.get_mut("status") {
+                Some(status) => result["status"] = status.take(),
+                None => {
+                    result.as_object_mut().map(|object| object.remove("status"));
+                }
+            }
+            return result;
+        }
+        Part::Main => {
+            if resource.has_status() {
+                match old.get("status") {
+                    Some(status) => new["status"] = status.clone(),
+                    None => {
+                        new.as_object_mut().map(|object| object.remove("status"));
+                    }
+                }
+            }
+        }
+    }
+    if !new["metadata"].is_object() {
+        new["metadata"] = json!({});
+    }
+    let metadata = &mut new["metadata"];
+    for field in SERVER_OWNED.iter().chain(&["resourceVersion", "name", "namespace", "generateName"]) {
+        match old_metadata.get(field) {
+            Some(value) => metadata[*field] = value.clone(),
+            None => {
+                metadata.as_object_mut().map(|metadata| metadata.remove(*field));
+            }
+        }
+    }
+    if let Some(metadata) = metadata.as_object_mut() {
+        metadata.remove("managedFields");
+    }
+    let mark = fermion_api::labels::CREATED_BY;
+    match old_metadata["annotations"].get(mark) {
+        Some(creator) => metadata["annotations"][mark] = creator.clone(),
+        None => {
+            metadata.get_mut("annotations").and_then(Value::as_object_mut).map(|annotations| annotations.remove(mark));
+        }
+    }
+    new["apiVersion"] = old["apiVersion"].clone();
+    new["kind"] = old["kind"].clone();
+    drop_empty(&mut new["metadata"]);
+    if asked(old) != asked(&new) {
+        let generation = old_metadata["generation"].as_i64().unwrap_or(0) + 1;
+        new["metadata"]["generation"] = generation.into();
+    }
+    new
+}
+
+/// Empty maps and lists in metadata mean the same as none.
+fn drop_empty(metadata: &mut Value) {
+    if let Some(metadata) = metadata.as_object_mut() {
+        for field in ["labels", "annotations", "finalizers", "ownerReferences"] {
+            let empty = match metadata.get(field) {
+                Some(Value::Object(map)) => map.is_empty(),
+                Some(Value::Array(list)) => list.is_empty(),
+                Some(Value::Null) => true,
+                _ => false,
+            };
+            if empty {
+                metadata.remove(field);
+            }
+        }
+    }
+}
+
+/// Everything but metadata and status: what somebody asks for.
+fn asked(object: &Value) -> Map<String, Value> {
+    let mut asked = object.as_object().cloned().unwrap_or_default();
+    asked.remove("metadata");
+    asked.remove("status");
+    asked
+}
+
+/// Whether two versions differ in anything that is kept.
+pub(crate) fn same(old: &Value, new: &Value) -> bool {
+    let without_version = |object: &Value| {
+        let mut object = object.clone();
+        if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
+            metadata.remove("resourceVersion");
+        }
+        object
+    };
+    without_version(old) == without_version(new)
+}
+
+/// What a deletion does to an object.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Deletion {
+    /// It goes now.
+    Remove,
+    /// It is marked and stays until somebody finishes the work.
+    Mark(Box<Value>),
+    /// It is marked already; nothing changes.
+    Unchanged,
+}
+
+/// How dependents of a deleted object are treated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub(crate) enum Propagation {
+    #[default]
+    Background,
+    Foreground,
+    Orphan,
+}
+
+/// Finalizers by which the garbage collector is asked for one of these.
+const FOREGROUND: &str = "foregroundDeletion";
+const ORPHAN: &str = "orphan";
+
+/// Decides a deletion. `grace_s` is what the caller asked for.
+pub(crate) fn delete(resource: &Resource, old: &Value, propagation: Propagation, grace_s: Option<u64>, now: Timestamp) -> Deletion {
+    let mut new = old.clone();
+    let metadata = &mut new["metadata"];
+    let wanted = match propagation {
+        Propagation::Background => None,
+        Propagation::Foreground => Some(FOREGROUND),
+        Propagation::Orphan => Some(ORPHAN),
+    };
+    if let Some(wanted) = wanted
+        && !finalizers(old).any(|finalizer| finalizer == wanted)
+    {
+        match metadata.get_mut("finalizers").and_then(Value::as_array_mut) {
+            Some(list) => list.push(wanted.into()),
+            None => metadata["finalizers"] = json!([wanted]),
+        }
+    }
+    let grace_s = if resource.is_core("pods") { Some(pod_grace(old, grace_s)) } else { None };
+    let finalized = metadata["finalizers"].as_array().is_none_or(Vec::is_empty)
+        && (!resource.is_core("namespaces") || old["spec"]["finalizers"].as_array().is_none_or(Vec::is_empty));
+    if finalized && grace_s.is_none_or(|grace_s| grace_s == 0) {
+        return Deletion::Remove;
+    }
+    let already = is_being_deleted(old);
+    let shorter = grace_s.is_some_and(|grace_s| metadata["deletionGracePeriodSeconds"].as_u64().is_none_or(|before| grace_s < before));
+    if !already || shorter {
+        let grace_s = grace_s.unwrap_or(0);
+        let ends_at = now + std::time::Duration::from_secs(grace_s);
+        metadata["deletionTimestamp"] = time_text(ends_at).into();
+        metadata["deletionGracePeriodSeconds"] = grace_s.into();
+    }
+    if !already {
+        let generation = metadata["generation"].as_i64().unwrap_or(0) + 1;
+        metadata["generation"] = generation.into();
+    }
+    if resource.is_core("namespaces") {
+        new["status"]["phase"] = "Terminating".into();
+    }
+    if same(old, &new) { Deletion::Unchanged } else { Deletion::Mark(Box::new(new)) }
+}
+
+/// The most grace anybody may ask for, in seconds: a day.
+const GRACE_MAX_S: u64 = 24 * 3600;
+
+/// Seconds a pod gets: none when it was never placed or has ended.
+fn pod_grace(pod: &Value, asked_s: Option<u64>) -> u64 {
+    let placed = pod["spec"]["nodeName"].as_str().is_some_and(|node| !node.is_empty());
+    let ended = matches!(pod["status"]["phase"].as_str(), Some("Succeeded" | "Failed"));
+    if !placed || ended {
+        return 0;
+    }
+    asked_s
+        .or_else(|| pod["spec"]["terminationGracePeriodSeconds"].as_u64())
+        .unwrap_or(crate::core_kinds::pod::GRACE_PERIOD_DEFAULT_S)
+        .min(GRACE_MAX_S)
+}
+
+/// Whether an object that is being deleted has nothing left to wait for.
+pub(crate) fn deletion_is_done(resource: &Resource, object: &Value) -> bool {
+    is_being_deleted(object)
+        && finalizers(object).next().is_none()
+        && (!resource.is_core("pods") || object["metadata"]["deletionGracePeriodSeconds"].as_u64() == Some(0))
+        && (!resource.is_core("namespaces") || object["spec"]["finalizers"].as_array().is_none_or(Vec::is_empty))
+}

@@ -1,0 +1,255 @@
+//! From an HTTP request's path and query to what is asked: verb, resource, object.
+
+use std::collections::HashMap;
+
+use axum::http::{Method, Uri};
+
+use crate::error::{ApiError, Result};
+
+/// The longest path read, in bytes.
+pub(crate) const PATH_BYTES_MAX: usize = 4096;
+/// The longest query read, in bytes.
+pub(crate) const QUERY_BYTES_MAX: usize = 32 * 1024;
+
+/// A path under `/api/v1` or `/apis/GROUP/VERSION`, taken apart. Nothing in it has been
+/// checked against what is served.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub(crate) struct Target {
+    pub(crate) group: String,
+    pub(crate) version: String,
+    pub(crate) plural: String,
+    pub(crate) namespace: Option<String>,
+    pub(crate) name: Option<String>,
+    pub(crate) subresource: Option<String>,
+}
+
+impl Target {
+    /// Reads a path; `None` when it is not one of a resource.
+    pub(crate) fn parse(path: &str) -> Option<Result<Self>> {
+        let rest = path.strip_prefix('/')?;
+        let mut parts = rest.split('/');
+        let (group, version) = match parts.next()? {
+            "api" => (String::new(), parts.next()?.to_owned()),
+            "apis" => (parts.next()?.to_owned(), parts.next()?.to_owned()),
+            _ => return None,
+        };
+        let raw: Vec<&str> = parts.collect();
+        if raw.is_empty() || raw == [""] {
+            return None;
+        }
+        Some(Self::parse_parts(group, version, &raw))
+    }
+
+    fn parse_parts(group: String, version: String, raw: &[&str]) -> Result<Self> {
+        let mut parts = Vec::with_capacity(raw.len());
+        for part in raw {
+            parts.push(decode(part, false).ok_or_else(ApiError::no_route)?);
+        }
+        let mut target = Self { group, version, ..Self::default() };
+        let rest = match parts.as_slice() {
+            [namespaces, name, plural, rest @ ..] if namespaces == "namespaces" && !is_namespace_subresource(plural) => {
+                target.namespace = Some(name.clone());
+                target.plural.clone_from(plural);
+                rest
+            }
+            [plural, rest @ ..] => {
+                target.plural.clone_from(plural);
+                rest
+            }
+            [] => return Err(ApiError::no_route()),
+        };
+        match rest {
+            [] => {}
+            [name] => target.name = Some(name.clone()),
+            [name, subresource] => {
+                target.name = Some(name.clone());
+                target.subresource = Some(subresource.clone());
+            }
+            _ => return Err(ApiError::no_route()),
+        }
+        let parts_named = [target.namespace.as_deref(), target.name.as_deref(), target.subresource.as_deref(), Some(&*target.plural)];
+        if parts_named.into_iter().flatten().any(|part| !is_path_segment(part)) {
+            return Err(ApiError::no_route());
+        }
+        Ok(target)
+    }
+}
+
+/// `/namespaces/NAME/status` is about the namespace; `/namespaces/NAME/pods` is inside it.
+fn is_namespace_subresource(word: &str) -> bool {
+    matches!(word, "status" | "finalize")
+}
+
+/// Whether a decoded name may be used at all: no separator, no `.` or `..`, no control
+/// characters. What a kind's names look like is checked when objects are made.
+fn is_path_segment(part: &str) -> bool {
+    !part.is_empty()
+        && part.len() <= 253
+        && part != "."
+        && part != ".."
+        && part.chars().all(|c| !c.is_control() && !matches!(c, '/' | '\\' | '%'))
+}
+
+/// What is asked of a resource, in the words of authorization.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verb {
+    Get,
+    List,
+    Watch,
+    Create,
+    Update,
+    Patch,
+    Delete,
+    DeleteCollection,
+}
+
+impl Verb {
+    pub(crate) fn of(method: &Method, named: bool, query: &Query) -> Result<Self> {
+        Ok(match (method, named) {
+            (&Method::GET | &Method::HEAD, true) => {
+                if query.flag("watch")? {
+                    Self::Watch
+                } else {
+                    Self::Get
+                }
+            }
+            (&Method::GET | &Method::HEAD, false) => {
+                if query.flag("watch")? {
+                    Self::Watch
+                } else {
+                    Self::List
+                }
+            }
+            (&Method::POST, _) => Self::Create,
+            (&Method::PUT, true) => Self::Update,
+            (&Method::PATCH, true) => Self::Patch,
+            (&Method::DELETE, true) => Self::Delete,
+            (&Method::DELETE, false) => Self::DeleteCollection,
+            _ => return Err(ApiError::method_not_allowed(format!("{method} is not possible at this address"))),
+        })
+    }
+
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Get => "get",
+            Self::List => "list",
+            Self::Watch => "watch",
+            Self::Create => "create",
+            Self::Update => "update",
+            Self::Patch => "patch",
+            Self::Delete => "delete",
+            Self::DeleteCollection => "deletecollection",
+        }
+    }
+}
+
+/// Query parameters; of a repeated one the first counts.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Query {
+    values: HashMap<String, String>,
+}
+
+impl Query {
+    pub(crate) fn parse(uri: &Uri) -> Result<Self> {
+        let text = uri.query().unwrap_or_default();
+        if text.len() > QUERY_BYTES_MAX {
+            return Err(ApiError::bad_request(format!("the query is longer than {QUERY_BYTES_MAX} bytes")));
+        }
+        let mut values = HashMap::new();
+        for pair in text.split('&').filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let (Some(name), Some(value)) = (decode(name, true), decode(value, true)) else {
+                return Err(ApiError::bad_request("the query is not valid percent-encoded UTF-8"));
+            };
+            values.entry(name).or_insert(value);
+        }
+        Ok(Self { values })
+    }
+
+    /// The value, unless it is missing or empty.
+    pub(crate) fn get(&self, name: &str) -> Option<&str> {
+        self.values.get(name).map(String::as_str).filter(|value| !value.is_empty())
+    }
+
+    pub(crate) fn flag(&self, name: &str) -> Result<bool> {
+        match self.values.get(name).map(String::as_str) {
+            None | Some("false" | "0" | "False" | "FALSE" | "f" | "F") => Ok(false),
+            Some("" | "true" | "1" | "True" | "TRUE" | "t" | "T") => Ok(true),
+            Some(other) => Err(ApiError::bad_request(format!("{name}={other}: must be true or false"))),
+        }
+    }
+
+    pub(crate) fn number(&self, name: &str) -> Result<Option<u64>> {
+        self.get(name)
+            .map(|value| value.parse().map_err(|_| ApiError::bad_request(format!("{name}={value}: must be a whole number"))))
+            .transpose()
+    }
+}
+
+/// Percent-decoding; `None` for broken escapes or text that is not UTF-8.
+fn decode(text: &str, plus_is_space: bool) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut input = text.bytes();
+    while let Some(byte) = input.next() {
+        bytes.push(match byte {
+            b'%' => {
+                let digit = |byte: Option<u8>| char::from(byte?).to_digit(16);
+                let high = digit(input.next())?;
+                let low = digit(input.next())?;
+                u8::try_from(high * 16 + low).ok()?
+            }
+            b'+' if plus_is_space => b' ',
+            other => other,
+        });
+    }
+    String::from_utf8(bytes).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn target(path: &str) -> Target {
+        Target::parse(path).expect("a resource").expect("a good one")
+    }
+
+    #[test]
+    fn paths_are_taken_apart() {
+        let pod = target("/api/v1/namespaces/a/pods/b/log");
+        assert_eq!((pod.group.as_str(), pod.version.as_str(), pod.plural.as_str()), ("", "v1", "pods"));
+        assert_eq!((pod.namespace.as_deref(), pod.name.as_deref(), pod.subresource.as_deref()), (Some("a"), Some("b"), Some("log")));
+        let namespace = target("/api/v1/namespaces/a/finalize");
+        assert_eq!((namespace.plural.as_str(), namespace.name.as_deref(), namespace.namespace), ("namespaces", Some("a"), None));
+        let list = target("/apis/ai.fermion.dev/v1alpha1/trainingjobs");
+        assert_eq!((list.group.as_str(), list.plural.as_str(), list.name), ("ai.fermion.dev", "trainingjobs", None));
+        assert!(Target::parse("/api/v1").is_none());
+        assert!(Target::parse("/api/v1/").is_none());
+        assert!(Target::parse("/metrics").is_none());
+    }
+
+    #[test]
+    fn tricks_in_paths_find_nothing() {
+        for path in [
+            "/api/v1/namespaces/a/pods/..",
+            "/api/v1/namespaces/%2e%2e/pods",
+            "/api/v1/namespaces/a%2fb/pods",
+            "/api/v1/namespaces/a/pods/b/log/more",
+            "/api/v1/namespaces//pods",
+            "/api/v1/pods/%00",
+            "/api/v1/pods/%zz",
+            "/api/v1/pods/%ff",
+        ] {
+            assert!(matches!(Target::parse(path), Some(Err(_))), "{path}");
+        }
+    }
+
+    #[test]
+    fn queries_are_decoded() {
+        let uri: Uri = "/x?labelSelector=a%3Db%2Cc&watch=1&limit=5".parse().expect("a uri");
+        let query = Query::parse(&uri).expect("fine");
+        assert_eq!(query.get("labelSelector"), Some("a=b,c"));
+        assert_eq!(query.flag("watch"), Ok(true));
+        assert_eq!(query.number("limit"), Ok(Some(5)));
+        assert!(Query::parse(&"/x?a=%ff".parse().expect("a uri")).is_err());
+    }
+}

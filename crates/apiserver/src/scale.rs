@@ -1,0 +1,86 @@
+//! The scale subresource (autoscaling/v1): the number of replicas of any kind that declares
+//! where it stands.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::http::{Response, StatusCode};
+use fermion_store::Key;
+use serde_json::{Value, json};
+
+use crate::Api;
+use crate::catalog::Resource;
+use crate::error::{ApiError, Cause, Result};
+use crate::objects::Part;
+use crate::patch::{self, MergeStrategy, PatchKind};
+use crate::read::json_response;
+use crate::write::{WriteOptions, parse_stored};
+
+impl Api {
+    pub(crate) async fn get_scale(&self, resource: &Arc<Resource>, key: &Key) -> Result<Response<Body>> {
+        let object = parse_stored(&self.read(resource, key).await?)?;
+        Ok(json_response(StatusCode::OK, &scale_of(resource, &object)?))
+    }
+
+    pub(crate) async fn patch_scale(&self, resource: &Arc<Resource>, key: Key, kind: PatchKind, change: &Value, options: WriteOptions) -> Result<Response<Body>> {
+        let object = parse_stored(&self.read(resource, &key).await?)?;
+        let scale = patch::apply(kind, &scale_of(resource, &object)?, change, &MergeStrategy::UNSUPPORTED)
+            .map_err(|error| ApiError::bad_request(error.to_string()))?;
+        self.set_scale(resource, key, &scale, options).await
+    }
+
+    pub(crate) async fn set_scale(&self, resource: &Arc<Resource>, key: Key, scale: &Value, options: WriteOptions) -> Result<Response<Body>> {
+        let replicas = match &scale["spec"]["replicas"] {
+            Value::Null => 0,
+            value => value.as_i64().filter(|replicas| *replicas >= 0).ok_or_else(|| {
+                let cause = Cause {
+                    field: "spec.replicas".to_owned(),
+                    reason: "FieldValueInvalid",
+                    message: "must be a whole number, zero or more".to_owned(),
+                };
+                ApiError::invalid(resource.about(&key.name), vec![cause])
+            })?,
+        };
+        let paths = resource.scale.as_ref().ok_or_else(ApiError::no_route)?;
+        let mut change = json!({});
+        *place(&mut change, &paths.spec_replicas_path) = replicas.into();
+        if let Some(version) = scale["metadata"]["resourceVersion"].as_str().filter(|version| !version.is_empty()) {
+            change["metadata"]["resourceVersion"] = version.into();
+        }
+        let written = self.patch(resource, Part::Main, key, PatchKind::Merge, &change, options).await?;
+        let object = parse_stored(&written.object)?;
+        Ok(json_response(StatusCode::OK, &scale_of(resource, &object)?))
+    }
+}
+
+fn scale_of(resource: &Resource, object: &Value) -> Result<Value> {
+    let paths = resource.scale.as_ref().ok_or_else(ApiError::no_route)?;
+    let at = |path: &str| segments(path).try_fold(object, |value, field| value.get(field)).cloned().unwrap_or(Value::Null);
+    let metadata = &object["metadata"];
+    let selector = paths.label_selector_path.as_deref().map(at).unwrap_or_default();
+    Ok(json!({
+        "apiVersion": "autoscaling/v1",
+        "kind": "Scale",
+        "metadata": {
+            "name": metadata["name"],
+            "namespace": metadata["namespace"],
+            "uid": metadata["uid"],
+            "resourceVersion": metadata["resourceVersion"],
+            "creationTimestamp": metadata["creationTimestamp"],
+        },
+        "spec": {"replicas": at(&paths.spec_replicas_path).as_i64().unwrap_or(0)},
+        "status": {
+            "replicas": at(&paths.status_replicas_path).as_i64().unwrap_or(0),
+            "selector": selector.as_str().unwrap_or_default(),
+        },
+    }))
+}
+
+/// The fields of a simple path: `.spec.replicas`.
+fn segments(path: &str) -> impl Iterator<Item = &str> {
+    path.split('.').filter(|segment| !segment.is_empty())
+}
+
+fn place<'a>(object: &'a mut Value, path: &str) -> &'a mut Value {
+    segments(path).fold(object, |value, field| &mut value[field])
+}

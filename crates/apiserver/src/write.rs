@@ -1,0 +1,597 @@
+//! Create, update, patch and delete, for every kind.
+
+use std::sync::Arc;
+
+use axum::http::StatusCode;
+use fermion_api::Invalid;
+use fermion_store::{Commit, Expect, Fact, Key, Stored, Write};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use crate::Api;
+use crate::catalog::Resource;
+use crate::error::{About, ApiError, Cause, Result};
+use crate::identity::{COMPONENTS, Identity};
+use crate::objects::{self, Deletion, Part, Propagation};
+use crate::patch::{self, PatchErrorClass, PatchKind};
+use crate::request::Query;
+use crate::schema::{FieldError, Problem};
+use crate::{names, usage};
+
+/// How often a patch is applied anew when somebody else changes the object meanwhile.
+const PATCH_TRIES_MAX: usize = 8;
+
+/// What is done about fields that the schema does not know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FieldValidation {
+    Strict,
+    Warn,
+    Ignore,
+}
+
+/// Options of a write, from its query.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct WriteOptions {
+    pub(crate) dry_run: bool,
+    pub(crate) field_validation: FieldValidation,
+}
+
+impl WriteOptions {
+    pub(crate) fn parse(query: &Query) -> Result<Self> {
+        let dry_run = match query.get("dryRun") {
+            None => false,
+            Some("All") => true,
+            Some(other) => return Err(ApiError::bad_request(format!("dryRun={other}: must be All"))),
+        };
+        let field_validation = match query.get("fieldValidation") {
+            Some("Strict") => FieldValidation::Strict,
+            None | Some("Warn") => FieldValidation::Warn,
+            Some("Ignore") => FieldValidation::Ignore,
+            Some(other) => return Err(ApiError::bad_request(format!("fieldValidation={other}: must be Strict, Warn or Ignore"))),
+        };
+        Ok(Self { dry_run, field_validation })
+    }
+}
+
+/// The object after a write, with warnings for the person who sent it.
+pub(crate) struct Written {
+    pub(crate) code: StatusCode,
+    pub(crate) object: Stored,
+    pub(crate) warnings: Vec<String>,
+}
+
+impl Api {
+    /// Makes an object.
+    pub(crate) async fn create(
+        &self,
+        caller: &Identity,
+        resource: &Arc<Resource>,
+        namespace: Option<&str>,
+        mut object: Value,
+        options: WriteOptions,
+    ) -> Result<Written> {
+        check_type(resource, &object)?;
+        if !object["metadata"].is_object() {
+            object["metadata"] = json!({});
+        }
+        let mut warnings = Vec::new();
+        settle_fields(resource, &mut object, options.field_validation, &mut warnings)?;
+        settle_namespace(resource, &mut object, namespace)?;
+        settle_name(resource, &mut object)?;
+        let now = self.now();
+        let component = caller.groups.iter().any(|group| group == COMPONENTS);
+        objects::begin(resource, &mut object, &uuid::Uuid::new_v4().to_string(), now, &caller.name, component);
+        let object = self.admit(resource, object, None)?;
+        if let Some(namespace) = namespace {
+            self.check_namespace(namespace).await?;
+        }
+        let key = resource.key(namespace, objects::text(&object, "name"));
+        let stored = self.put(resource, key, Expect::Absent, object, Vec::new(), options.dry_run).await?;
+        Ok(Written { code: StatusCode::CREATED, object: stored, warnings })
+    }
+
+    /// Replaces an object, or only its status.
+    pub(crate) async fn update(
+        &self,
+        resource: &Arc<Resource>,
+        part: Part,
+        key: Key,
+        mut object: Value,
+        options: WriteOptions,
+    ) -> Result<Written> {
+        check_type(resource, &object)?;
+        let mut warnings = Vec::new();
+        settle_fields(resource, &mut object, options.field_validation, &mut warnings)?;
+        let old = self.read(resource, &key).await?;
+        let old_value = parse_stored(&old)?;
+        check_identity(resource, &key, &object)?;
+        let version = objects::text(&object, "resourceVersion").to_owned();
+        if version.is_empty() && resource.custom {
+            let cause = Cause {
+                field: "metadata.resourceVersion".to_owned(),
+                reason: "FieldValueInvalid",
+                message: "must be specified for an update".to_owned(),
+            };
+            return Err(ApiError::invalid(resource.about(&key.name), vec![cause]));
+        }
+        let stored = self.replace(resource, part, &old, &old_value, object, options).await?;
+        Ok(Written { code: StatusCode::OK, object: stored, warnings })
+    }
+
+    /// Changes an object by a patch, or only its status.
+    pub(crate) async fn patch(
+        &self,
+        resource: &Arc<Resource>,
+        part: Part,
+        key: Key,
+        kind: PatchKind,
+        patch: &Value,
+        options: WriteOptions,
+    ) -> Result<Written> {
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let old = self.read(resource, &key).await?;
+            let old_value = parse_stored(&old)?;
+            let mut object = patch::apply(kind, &old_value, patch, &resource.strategy).map_err(|error| {
+                let message = error.to_string();
+                match error.class() {
+                    PatchErrorClass::BadRequest => ApiError::bad_request(message),
+                    PatchErrorClass::TooLarge => ApiError::too_large(message),
+                    PatchErrorClass::UnsupportedMediaType => ApiError::unsupported_media_type(message),
+                    PatchErrorClass::Unprocessable => ApiError::invalid(
+                        resource.about(&key.name),
+                        vec![Cause { field: String::new(), reason: "FieldValueInvalid", message }],
+                    ),
+                }
+            })?;
+            let mut warnings = Vec::new();
+            check_type(resource, &object)?;
+            settle_fields(resource, &mut object, options.field_validation, &mut warnings)?;
+            check_identity(resource, &key, &object)?;
+            // Who names a version in the patch wants exactly that one changed.
+            let pinned = objects::text(&object, "resourceVersion") != objects::text(&old_value, "resourceVersion");
+            match self.replace(resource, part, &old, &old_value, object, options).await {
+                Err(error) if error.reason == "Conflict" && !pinned && tries < PATCH_TRIES_MAX => {}
+                other => return Ok(Written { code: StatusCode::OK, object: other?, warnings }),
+            }
+        }
+    }
+
+    /// Writes `object` over `old`; everything a client may not change stays as it was.
+    async fn replace(
+        &self,
+        resource: &Arc<Resource>,
+        part: Part,
+        old: &Stored,
+        old_value: &Value,
+        object: Value,
+        options: WriteOptions,
+    ) -> Result<Stored> {
+        let about = resource.about(&old.key.name);
+        let version = objects::text(&object, "resourceVersion");
+        if !version.is_empty() && version != old.revision.to_string() {
+            return Err(ApiError::conflict(
+                about,
+                "the object has been modified; please apply your changes to the latest version and try again",
+            ));
+        }
+        let uid = objects::text(&object, "uid");
+        if !uid.is_empty() && uid != objects::text(old_value, "uid") {
+            return Err(ApiError::conflict(about, "the UID in the request is not that of the stored object"));
+        }
+        let new = objects::merge(resource, part, old_value, object);
+        let new = match part {
+            Part::Main => self.admit(resource, new, Some(old_value))?,
+            // The status was checked against the schema with the rest of the object.
+            Part::Status => {
+                if !objects::same(old_value, &new) {
+                    check_schema(resource, &new)?;
+                }
+                new
+            }
+        };
+        if objects::same(old_value, &new) {
+            return Ok(old.clone());
+        }
+        if objects::deletion_is_done(resource, &new) {
+            return self.remove(resource, old, &new, options.dry_run).await;
+        }
+        let mut facts = Vec::new();
+        if resource.is_core("pods") {
+            facts.extend(usage::fact(&new, self.now(), None));
+        }
+        self.put(resource, old.key.clone(), Expect::Revision(old.revision), new, facts, options.dry_run).await
+    }
+
+    /// Sets the node of a pod: what the scheduler decides. A pod is bound once.
+    pub(crate) async fn bind(&self, resource: &Arc<Resource>, key: Key, binding: &Value) -> Result<()> {
+        let about = resource.about(&key.name);
+        let node = binding["target"]["name"].as_str().unwrap_or_default();
+        if node.is_empty() {
+            return Err(ApiError::bad_request("a binding needs target.name, the node"));
+        }
+        let old = self.read(resource, &key).await?;
+        let mut pod = parse_stored(&old)?;
+        let uid = objects::text(binding, "uid");
+        if !uid.is_empty() && uid != objects::text(&pod, "uid") {
+            return Err(ApiError::conflict(about, "the pod is another one than the binding was made for"));
+        }
+        if objects::is_being_deleted(&pod) {
+            return Err(ApiError::conflict(about, "the pod is being deleted"));
+        }
+        let bound = pod["spec"]["nodeName"].as_str().unwrap_or_default();
+        if !bound.is_empty() {
+            return Err(ApiError::conflict(about, &format!("the pod is already assigned to node \"{bound}\"")));
+        }
+        pod["spec"]["nodeName"] = node.into();
+        if let Some(annotations) = binding["metadata"]["annotations"].as_object() {
+            for (name, value) in annotations {
+                pod["metadata"]["annotations"][name] = value.clone();
+            }
+        }
+        let condition = json!({
+            "type": "PodScheduled",
+            "status": "True",
+            "lastTransitionTime": objects::time_text(self.now()),
+        });
+        let mut conditions = pod["status"]["conditions"].as_array().cloned().unwrap_or_default();
+        conditions.retain(|found| found["type"] != "PodScheduled");
+        conditions.push(condition);
+        pod["status"]["conditions"] = conditions.into();
+        check_schema(resource, &pod)?;
+        self.put(resource, key, Expect::Revision(old.revision), pod, Vec::new(), false).await?;
+        Ok(())
+    }
+
+    /// Deletes one object, or marks it; gives back what to answer.
+    pub(crate) async fn delete(&self, resource: &Arc<Resource>, key: Key, options: &DeleteOptions) -> Result<Deleted> {
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            match self.delete_once(resource, &key, options).await {
+                Err(error) if error.reason == "Conflict" && !options.has_preconditions() && tries < PATCH_TRIES_MAX => {}
+                other => return other,
+            }
+        }
+    }
+
+    async fn delete_once(&self, resource: &Arc<Resource>, key: &Key, options: &DeleteOptions) -> Result<Deleted> {
+        let about = resource.about(&key.name);
+        let old = self.read(resource, key).await?;
+        let value = parse_stored(&old)?;
+        let uid = objects::text(&value, "uid").to_owned();
+        if options.uid.as_ref().is_some_and(|wanted| *wanted != uid) {
+            return Err(ApiError::conflict(about, "the UID in the precondition is not that of the stored object"));
+        }
+        if options.resource_version.as_ref().is_some_and(|wanted| *wanted != old.revision.to_string()) {
+            return Err(ApiError::conflict(about, "the resourceVersion in the precondition is not that of the stored object"));
+        }
+        if resource.is_core("namespaces") && matches!(&*key.name, "default" | fermion_api::labels::SYSTEM_NAMESPACE) {
+            return Err(ApiError::forbidden(format!("namespace \"{}\" is needed by the platform and cannot be deleted", key.name)));
+        }
+        match objects::delete(resource, &value, options.propagation, options.grace_s, self.now()) {
+            Deletion::Remove => {
+                self.remove(resource, &old, &value, options.dry_run).await?;
+                Ok(Deleted::Gone { uid })
+            }
+            Deletion::Unchanged => Ok(Deleted::Marked(old)),
+            Deletion::Mark(marked) => {
+                let stored =
+                    self.put(resource, key.clone(), Expect::Revision(old.revision), *marked, Vec::new(), options.dry_run).await?;
+                Ok(Deleted::Marked(stored))
+            }
+        }
+    }
+
+    /// Takes an object out of the store, with the facts its end causes.
+    async fn remove(&self, resource: &Arc<Resource>, old: &Stored, last: &Value, dry_run: bool) -> Result<Stored> {
+        if dry_run {
+            return Ok(old.clone());
+        }
+        let now = self.now();
+        let facts = if resource.is_core("pods") { usage::fact(last, now, Some(now)).into_iter().collect() } else { Vec::new() };
+        let write = Write::Delete { key: old.key.clone(), expect: Expect::Revision(old.revision) };
+        self.commit(resource.about(&old.key.name), Commit { writes: vec![write], facts }).await
+    }
+
+    /// Defaults and checks; the object that will be stored.
+    fn admit(&self, resource: &Resource, mut object: Value, old: Option<&Value>) -> Result<Value> {
+        let name = objects::text(&object, "name").to_owned();
+        resource.validator.default(&mut object);
+        check_schema(resource, &object)?;
+        let failed = |problems: Vec<Invalid>| {
+            let causes = problems
+                .into_iter()
+                .map(|problem| Cause { field: problem.field, reason: "FieldValueInvalid", message: problem.message })
+                .collect();
+            ApiError::invalid(resource.about(&name), causes)
+        };
+        let object = (resource.set_defaults)(object).map_err(failed)?;
+        let mut problems = check_metadata(&object);
+        problems.extend((resource.check)(&object, old));
+        if problems.is_empty() { Ok(object) } else { Err(failed(problems)) }
+    }
+
+    /// Objects are made only in namespaces that exist and are not going away.
+    async fn check_namespace(&self, namespace: &str) -> Result<()> {
+        let about = About { group: "", plural: "namespaces", kind: "Namespace", name: namespace };
+        let stored = self
+            .store
+            .get(&Key::new("namespaces", "", namespace))
+            .await
+            .map_err(|error| ApiError::from_store(&error, about))?
+            .ok_or_else(|| ApiError::not_found(about))?;
+        if objects::is_being_deleted(&parse_stored(&stored)?) {
+            return Err(ApiError::forbidden(format!("namespace \"{namespace}\" is being deleted; nothing new can be made in it")));
+        }
+        Ok(())
+    }
+
+    /// The stored object.
+    pub(crate) async fn read(&self, resource: &Resource, key: &Key) -> Result<Stored> {
+        let about = resource.about(&key.name);
+        self.store.get(key).await.map_err(|error| ApiError::from_store(&error, about))?.ok_or_else(|| ApiError::not_found(about))
+    }
+
+    async fn put(&self, resource: &Resource, key: Key, expect: Expect, object: Value, facts: Vec<Fact>, dry_run: bool) -> Result<Stored> {
+        if dry_run {
+            if expect == Expect::Absent {
+                let about = resource.about(&key.name);
+                if self.store.get(&key).await.map_err(|error| ApiError::from_store(&error, about))?.is_some() {
+                    return Err(ApiError::already_exists(about));
+                }
+            }
+            let body = serde_json::to_vec(&object).map_err(|error| ApiError::internal(error.to_string()))?;
+            return Ok(Stored { key, revision: 0, body: body.into() });
+        }
+        let name = key.name.clone();
+        self.commit(resource.about(&name), Commit { writes: vec![Write::Put { key, expect, object }], facts }).await
+    }
+
+    async fn commit(&self, about: About<'_>, commit: Commit) -> Result<Stored> {
+        let mut stored = self.store.commit(commit).await.map_err(|error| ApiError::from_store(&error, about))?;
+        stored.pop().ok_or_else(|| ApiError::internal("the store answered nothing to a write"))
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+}
+
+/// What a deletion did.
+pub(crate) enum Deleted {
+    Gone { uid: String },
+    Marked(Stored),
+}
+
+/// Options of a deletion, from its body and query.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct DeleteOptions {
+    pub(crate) grace_s: Option<u64>,
+    pub(crate) propagation: Propagation,
+    pub(crate) uid: Option<String>,
+    pub(crate) resource_version: Option<String>,
+    pub(crate) dry_run: bool,
+}
+
+impl DeleteOptions {
+    pub(crate) fn parse(query: &Query, body: Option<&Value>) -> Result<Self> {
+        let empty = Value::Null;
+        let body = body.unwrap_or(&empty);
+        let wrong = |field: &str, rule: &str| ApiError::bad_request(format!("DeleteOptions.{field}: must be {rule}"));
+        let grace_s = match &body["gracePeriodSeconds"] {
+            Value::Null => query.number("gracePeriodSeconds")?,
+            value => Some(value.as_u64().ok_or_else(|| wrong("gracePeriodSeconds", "a whole number, zero or more"))?),
+        };
+        let propagation = match &body["propagationPolicy"] {
+            Value::Null => query.get("propagationPolicy").map(str::to_owned),
+            value => Some(value.as_str().ok_or_else(|| wrong("propagationPolicy", "a text"))?.to_owned()),
+        };
+        let propagation = match propagation.as_deref() {
+            None | Some("Background") => Propagation::Background,
+            Some("Foreground") => Propagation::Foreground,
+            Some("Orphan") => Propagation::Orphan,
+            Some(_) => return Err(wrong("propagationPolicy", "Background, Foreground or Orphan")),
+        };
+        let propagation = if body["orphanDependents"] == true { Propagation::Orphan } else { propagation };
+        let precondition = |field: &str| match &body["preconditions"][field] {
+            Value::Null => Ok(None),
+            Value::String(text) => Ok(Some(text.clone())),
+            _ => Err(wrong("preconditions", "an object of texts")),
+        };
+        let dry_run = WriteOptions::parse(query)?.dry_run || body["dryRun"].as_array().is_some_and(|list| !list.is_empty());
+        Ok(Self { grace_s, propagation, uid: precondition("uid")?, resource_version: precondition("resourceVersion")?, dry_run })
+    }
+
+    fn has_preconditions(&self) -> bool {
+        self.uid.is_some() || self.resource_version.is_some()
+    }
+}
+
+pub(crate) fn parse_stored(stored: &Stored) -> Result<Value> {
+    serde_json::from_slice(&stored.body).map_err(|error| {
+        tracing::error!(%error, key = %stored.key, "a stored object cannot be read");
+        ApiError::internal("a stored object cannot be read; the server's log says which")
+    })
+}
+
+/// The object must say that it is what it is sent as.
+fn check_type(resource: &Resource, object: &Value) -> Result<()> {
+    if !object.is_object() {
+        return Err(ApiError::bad_request("the body must be a JSON object"));
+    }
+    let expected = (resource.api_version(), resource.kind.as_str());
+    let given = (object["apiVersion"].as_str().unwrap_or_default(), object["kind"].as_str().unwrap_or_default());
+    if given != (expected.0.as_str(), expected.1) {
+        let said = |text: &str| if text.is_empty() { "nothing".to_owned() } else { format!("\"{}\"", text.escape_default()) };
+        return Err(ApiError::bad_request(format!(
+            "this address takes apiVersion \"{}\", kind \"{}\"; the object says {} and {}",
+            expected.0,
+            expected.1,
+            said(given.0),
+            said(given.1)
+        )));
+    }
+    Ok(())
+}
+
+/// Unknown fields are refused, or dropped with a warning.
+fn settle_fields(resource: &Resource, object: &mut Value, validation: FieldValidation, warnings: &mut Vec<String>) -> Result<()> {
+    if validation != FieldValidation::Ignore {
+        let unknown: Vec<String> = resource
+            .validator
+            .validate(object)
+            .into_iter()
+            .filter(|error| error.problem == Problem::Unknown)
+            .map(|error| format!("unknown field \"{}\"", error.path))
+            .collect();
+        if !unknown.is_empty() {
+            if validation == FieldValidation::Strict {
+                return Err(ApiError::bad_request(format!(
+                    "{} in version \"{}\" cannot be handled as a {}: strict decoding error: {}",
+                    resource.kind,
+                    resource.version,
+                    resource.kind,
+                    unknown.join(", ")
+                )));
+            }
+            warnings.extend(unknown);
+        }
+    }
+    resource.validator.prune(object);
+    Ok(())
+}
+
+fn check_schema(resource: &Resource, object: &Value) -> Result<()> {
+    let errors = resource.validator.validate(object);
+    if errors.is_empty() {
+        return Ok(());
+    }
+    let causes = errors.iter().map(cause).collect();
+    Err(ApiError::invalid(resource.about(objects::text(object, "name")), causes))
+}
+
+fn cause(error: &FieldError) -> Cause {
+    let reason = match error.problem {
+        Problem::Required => "FieldValueRequired",
+        Problem::Type { .. } => "FieldValueTypeInvalid",
+        Problem::Enum { .. } => "FieldValueNotSupported",
+        _ => "FieldValueInvalid",
+    };
+    Cause { field: error.path.clone(), reason, message: error.detail.clone() }
+}
+
+/// Labels, annotations and references that every kind has.
+fn check_metadata(object: &Value) -> Vec<Invalid> {
+    let mut problems = Vec::new();
+    let metadata = &object["metadata"];
+    for (name, value) in metadata["labels"].as_object().into_iter().flatten() {
+        if !is_qualified_name(name) {
+            problems.push(Invalid::new("metadata.labels", format!("`{}` is not a label name: [prefix/]name, 63 characters", name.escape_default())));
+        }
+        let value = value.as_str().unwrap_or_default();
+        if !value.is_empty() && !is_label_value(value) {
+            problems.push(Invalid::new(
+                format!("metadata.labels.{name}"),
+                format!("`{}` is not a label value: 63 letters, digits, '-', '_' or '.', starting and ending with a letter or digit", value.escape_default()),
+            ));
+        }
+    }
+    let size: usize = metadata["annotations"]
+        .as_object()
+        .into_iter()
+        .flatten()
+        .map(|(name, value)| name.len() + value.as_str().map_or(0, str::len))
+        .sum();
+    if size > ANNOTATIONS_BYTES_MAX {
+        problems.push(Invalid::new("metadata.annotations", format!("hold {size} bytes, more than {ANNOTATIONS_BYTES_MAX}")));
+    }
+    for name in metadata["annotations"].as_object().into_iter().flatten().map(|(name, _)| name) {
+        if !is_qualified_name(&name.to_lowercase()) {
+            problems.push(Invalid::new("metadata.annotations", format!("`{}` is not an annotation name", name.escape_default())));
+        }
+    }
+    for finalizer in objects::finalizers(object) {
+        if !is_qualified_name(finalizer) {
+            problems.push(Invalid::new("metadata.finalizers", format!("`{}` is not a finalizer name", finalizer.escape_default())));
+        }
+    }
+    problems
+}
+
+/// The most bytes of all annotations of an object, as in Kubernetes.
+const ANNOTATIONS_BYTES_MAX: usize = 256 * 1024;
+
+fn is_qualified_name(name: &str) -> bool {
+    let (prefix, name) = name.split_once('/').map_or((None, name), |(prefix, name)| (Some(prefix), name));
+    prefix.is_none_or(names::is_dns_name) && !name.is_empty() && is_label_value(name)
+}
+
+fn is_label_value(value: &str) -> bool {
+    let edge = |byte: Option<u8>| byte.is_some_and(|byte| byte.is_ascii_alphanumeric());
+    value.len() <= 63
+        && edge(value.bytes().next())
+        && edge(value.bytes().next_back())
+        && value.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
+}
+
+fn settle_namespace(resource: &Resource, object: &mut Value, namespace: Option<&str>) -> Result<()> {
+    let given = objects::text(object, "namespace").to_owned();
+    match namespace {
+        Some(namespace) => {
+            if !given.is_empty() && given != namespace {
+                return Err(ApiError::bad_request(
+                    "the namespace of the provided object does not match the namespace sent on the request",
+                ));
+            }
+            object["metadata"]["namespace"] = namespace.into();
+        }
+        None if !given.is_empty() => {
+            return Err(ApiError::bad_request(format!("{} are not namespaced; leave metadata.namespace out", resource.plural)));
+        }
+        None => {}
+    }
+    Ok(())
+}
+
+fn settle_name(resource: &Resource, object: &mut Value) -> Result<()> {
+    if objects::text(object, "name").is_empty() {
+        let prefix = objects::text(object, "generateName").to_owned();
+        if prefix.is_empty() {
+            let cause = Cause {
+                field: "metadata.name".to_owned(),
+                reason: "FieldValueRequired",
+                message: "Required value: name or generateName is required".to_owned(),
+            };
+            return Err(ApiError::invalid(resource.about(""), vec![cause]));
+        }
+        let mut random = [0_u8; 8];
+        getrandom::fill(&mut random).map_err(|error| ApiError::internal(format!("no random numbers: {error}")))?;
+        object["metadata"]["name"] = names::generate(&prefix, &random).into();
+    }
+    let name = objects::text(object, "name");
+    match names::check(&resource.plural, &resource.group, name) {
+        Some(cause) => Err(ApiError::invalid(resource.about(name), vec![cause])),
+        None => Ok(()),
+    }
+}
+
+/// The name and namespace in the body must be those of the address.
+fn check_identity(resource: &Resource, key: &Key, object: &Value) -> Result<()> {
+    let name = objects::text(object, "name");
+    let namespace = objects::text(object, "namespace");
+    if name != &*key.name && !(name.is_empty() && !resource.custom) {
+        return Err(ApiError::bad_request(format!(
+            "the name of the object ({}) does not match the name on the URL ({})",
+            name.escape_default(),
+            key.name
+        )));
+    }
+    if !namespace.is_empty() && namespace != &*key.namespace {
+        return Err(ApiError::bad_request(
+            "the namespace of the provided object does not match the namespace sent on the request",
+        ));
+    }
+    Ok(())
+}

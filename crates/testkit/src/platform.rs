@@ -1,0 +1,193 @@
+//! One server process in a home of its own.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal};
+
+use crate::{Http, Kubectl, eventually_within};
+
+/// How long a server may take until it is ready, in a debug build on a busy machine.
+const READY: Duration = Duration::from_secs(60);
+/// How long a server may take to stop.
+const STOP: Duration = Duration::from_secs(30);
+/// How long its node may take until it takes pods: containerd starts first.
+const NODE_READY: Duration = Duration::from_secs(180);
+
+/// Whether the platform runs pods on this machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Node {
+    /// The API, controllers and gateway only.
+    None,
+    /// With a containerd of its own; needs root and what `cargo xtask test` installs.
+    Local,
+}
+
+/// A platform under test. Dropping it ends its processes and removes everything it made.
+pub struct Platform {
+    binary: PathBuf,
+    node: Node,
+    home: PathBuf,
+    /// Deletes the home at last.
+    _directory: tempfile::TempDir,
+    process: Option<Child>,
+    address: SocketAddr,
+}
+
+impl Platform {
+    /// Starts a server in a fresh home and waits until it is ready.
+    ///
+    /// # Panics
+    /// When it does not become ready, with its log.
+    pub fn start(binary: &str, node: Node) -> Self {
+        // Sockets' paths are short (107 bytes), so the home is right below the temporary folder.
+        let directory = tempfile::Builder::new().prefix("fm").rand_bytes(4).tempdir().expect("a temporary folder");
+        Self::start_in(binary, node, directory)
+    }
+
+    /// Starts a server whose home is (inside) the given folder.
+    ///
+    /// # Panics
+    /// When it does not become ready, with its log.
+    pub fn start_in(binary: &str, node: Node, directory: tempfile::TempDir) -> Self {
+        let home = directory.path().join("h");
+        let address = free_address();
+        let mut platform = Self { binary: binary.into(), node, home, _directory: directory, process: None, address };
+        platform.restart();
+        platform
+    }
+
+    /// Starts the server again in the same home and waits until it is ready.
+    ///
+    /// # Panics
+    /// When it runs already, or does not become ready.
+    pub fn restart(&mut self) {
+        assert!(self.process.is_none(), "the server runs already");
+        fs::create_dir_all(&self.home).expect("a home");
+        let log = fs::OpenOptions::new().create(true).append(true).open(self.log_file()).expect("a log file");
+        let mut command = self.command(&["server"]);
+        command.arg("--listen").arg(self.address.to_string()).arg("--announce").arg(self.home.join("announcement"));
+        if self.node == Node::None {
+            command.arg("--no-node");
+        }
+        let process = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().expect("the server starts");
+        self.process = Some(process);
+        let home = self.home.clone();
+        let process = self.process.as_mut().expect("just started");
+        let address = self.address;
+        eventually_within(READY, "the server to be ready", || {
+            if let Ok(Some(status)) = process.try_wait() {
+                panic!("the server ended with {status}:\n{}", fs::read_to_string(home.join("server.log")).unwrap_or_default());
+            }
+            match Http::new(address, String::new()).request("GET", "/readyz", &[], b"") {
+                Ok(answer) if answer.code == 200 => Ok(()),
+                other => Err(format!("{other:?}")),
+            }
+        });
+        if self.node == Node::Local {
+            let kubectl = self.kubectl();
+            kubectl.wait_field_within(NODE_READY, "default", "node/local", r#"{.status.conditions[?(@.type=="Ready")].status}"#, "True");
+        }
+    }
+
+    /// `fermion` with this platform's home, ready for more settings.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(&self.binary);
+        command.args(arguments).env("FERMION_HOME", &self.home).env("NO_COLOR", "1").env_remove("FERMION_TOKEN").env_remove("KUBECONFIG");
+        command
+    }
+
+    /// `kubectl` as the administrator.
+    pub fn kubectl(&self) -> Kubectl {
+        Kubectl::new(&self.home)
+    }
+
+    /// Raw HTTP as the administrator.
+    ///
+    /// # Panics
+    /// When the server wrote no kubeconfig.
+    pub fn http(&self) -> Http {
+        let text = fs::read_to_string(self.home.join("kubeconfig")).expect("a kubeconfig");
+        let config: serde_json::Value = serde_yaml::from_str(&text).expect("a kubeconfig is YAML");
+        Http::new(self.address, config["users"][0]["user"]["token"].as_str().expect("a token").to_owned())
+    }
+
+    /// Everything this platform keeps.
+    pub fn home(&self) -> &Path {
+        &self.home
+    }
+
+    /// What the server wrote to its log.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.log_file()).unwrap_or_default()
+    }
+
+    fn log_file(&self) -> PathBuf {
+        self.home.join("server.log")
+    }
+
+    /// Process id of the server.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn pid(&self) -> u32 {
+        self.process.as_ref().expect("the server runs").id()
+    }
+
+    /// Ends the server as a power cut would: `kill -9`.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn kill(&mut self) {
+        let mut process = self.process.take().expect("the server runs");
+        process.kill().expect("a signal");
+        process.wait().expect("an end");
+    }
+
+    /// Stops the server as an operator would.
+    ///
+    /// # Panics
+    /// When it does not stop.
+    pub fn stop(&mut self) {
+        let mut process = self.process.take().expect("the server runs");
+        let pid = Pid::from_child(&process);
+        rustix::process::kill_process(pid, Signal::TERM).expect("a signal");
+        eventually_within(STOP, "the server to stop", || match process.try_wait() {
+            Ok(Some(_)) => Ok(()),
+            other => Err(format!("{other:?}")),
+        });
+    }
+}
+
+impl Drop for Platform {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = self.log();
+            let tail = log.lines().rev().take(60).collect::<Vec<_>>();
+            eprintln!("--- the end of the server's log");
+            for line in tail.iter().rev() {
+                eprintln!("{line}");
+            }
+        }
+        if self.process.is_some() {
+            self.kill();
+        }
+        if self.node == Node::Local {
+            let teardown = self.command(&["teardown", "--purge"]).output();
+            match teardown {
+                Ok(output) if output.status.success() => {}
+                other if std::thread::panicking() => eprintln!("teardown failed: {other:?}"),
+                other => panic!("teardown failed: {other:?}"),
+            }
+        }
+    }
+}
+
+/// A loopback port that was free a moment ago.
+fn free_address() -> SocketAddr {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a loopback port");
+    listener.local_addr().expect("its address")
+}
