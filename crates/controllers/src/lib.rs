@@ -1,1 +1,70 @@
-//! fermion-controllers
+//! The controllers: each turns what was asked for one kind into what runs.
+//!
+//! Start with [`run`]; then `workload.rs`, the model every controller follows: `decide` is a
+//! pure function from what is seen to what to do, and the file around it does it.
+//!
+//! Invariants
+//! - A controller is given a key, not a change. It may run twice, late, or after a crash, with
+//!   the same result: names are deterministic, deletes carry the uid, status writes carry the
+//!   resource version they were decided on.
+//! - Signal and sweep: every object is looked at on a change and, anyway, every
+//!   [`Options::sweep`].
+//! - A status is written only when it differs.
+//! - Controllers see the API and nothing else: no store, no node, no gateway, not each other.
+
+mod cache;
+mod error;
+mod events;
+mod owner;
+mod reconciling;
+mod scheduler;
+mod shutdown;
+mod status;
+mod workload;
+
+use std::time::Duration;
+
+use fermion_api::ai::Workload;
+use k8s_openapi::api::core::v1::{Node, Pod};
+use kube::Client;
+use tokio::task::JoinSet;
+
+use crate::cache::Cache;
+pub use crate::error::Error;
+pub use crate::shutdown::Shutdown;
+
+/// What can be set.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// How often every object is looked at without a change.
+    pub sweep: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { sweep: Duration::from_secs(30) }
+    }
+}
+
+/// Copies of what several controllers read.
+#[derive(Clone)]
+pub(crate) struct Caches {
+    pub pods: Cache<Pod>,
+    pub workloads: Cache<Workload>,
+}
+
+/// Runs every controller until shutdown is asked for; what is under way comes to its end.
+pub async fn run(client: Client, options: Options, shutdown: Shutdown) -> Result<(), Error> {
+    let caches = Caches { pods: Cache::new(workload::workload_of), workloads: Cache::new(|_| None) };
+    let mut tasks = JoinSet::new();
+    tasks.spawn(caches.pods.clone().run(client.clone(), shutdown.clone()));
+    let nodes: Cache<Node> = Cache::new(|_| None);
+    tasks.spawn(nodes.clone().run(client.clone(), shutdown.clone()));
+    tasks.spawn(caches.workloads.clone().run(client.clone(), shutdown.clone()));
+    caches.pods.filled().await?;
+    caches.workloads.filled().await?;
+    tasks.spawn(scheduler::run(client.clone(), caches.clone(), nodes, options.clone(), shutdown.clone()));
+    tasks.spawn(workload::run(client, caches, options, shutdown));
+    tasks.join_all().await;
+    Ok(())
+}

@@ -31,6 +31,9 @@ pub struct PoolSpec {
     pub kind: PoolKind,
 }
 
+/// Name of the pool that this machine makes up.
+pub const LOCAL: &str = "local";
+
 /// What runs the pods of a pool.
 #[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, JsonSchema)]
 pub enum PoolKind {

@@ -37,7 +37,7 @@ pub struct QueueSpec {
 }
 
 fn default_pool() -> String {
-    "local".to_owned()
+    super::pool::LOCAL.to_owned()
 }
 
 /// Whether a queue takes and admits workloads.

@@ -1,0 +1,372 @@
+//! The scheduler's hands: makes a snapshot of what the API shows, asks the pure scheduler for
+//! a plan, binds pods and tells everyone who waits why.
+//!
+//! A round runs shortly after something changed and, anyway, once per sweep. Binds that the
+//! caches do not show yet are remembered, so that no room is given away twice.
+
+mod sentence;
+mod snapshot;
+mod totals;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use fermion_api::ai::Workload;
+use fermion_api::ai::workload::Waiting;
+use fermion_api::compute::pool::{self, PoolKind, PoolSpec};
+use fermion_api::compute::{Pool, Queue};
+use fermion_scheduler::{self as plan, Plan, Wait};
+use futures::{FutureExt as _, StreamExt as _};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Binding, Node, ObjectReference, Pod, PodCondition};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use kube::api::{Api, Patch, PatchParams, PostParams};
+use kube::core::Status;
+use kube::{Client, ResourceExt as _};
+use serde_json::json;
+use tokio::time::Instant;
+
+use self::snapshot::{Scene, Sight};
+use crate::cache::{Cache, Cached};
+use crate::error::{Error, chain, describe};
+use crate::{Caches, Options, Shutdown, status};
+
+/// How long changes are gathered before a round.
+const GATHER: Duration = Duration::from_millis(5);
+/// How many requests of a round are under way at the same time.
+const REQUESTS_AT_ONCE: usize = 16;
+/// How long a bind is remembered that the cache does not show.
+const ASSUMED_FOR: Duration = Duration::from_secs(30);
+/// Wait before the first objects are made again when the API is not ready.
+const SEED_RETRY: Duration = Duration::from_secs(1);
+
+struct Runner {
+    client: Client,
+    caches: Caches,
+    nodes: Cache<Node>,
+    queues: Cache<Queue>,
+    pools: Cache<Pool>,
+    /// Node and time of binds that were sent, by uid of the pod.
+    assumed: HashMap<String, (String, Instant)>,
+    /// What was last written into each waiting Workload, by uid; the cache may lag behind it.
+    told: HashMap<String, Waiting>,
+}
+
+/// Runs rounds until shutdown.
+pub(crate) async fn run(client: Client, caches: Caches, nodes: Cache<Node>, options: Options, shutdown: Shutdown) {
+    let queues: Cache<Queue> = Cache::new(|_| None);
+    let pools: Cache<Pool> = Cache::new(|_| None);
+    let watches =
+        futures::future::join(queues.clone().run(client.clone(), shutdown.clone()), pools.clone().run(client.clone(), shutdown.clone()));
+    let runner = Runner { client, caches, nodes, queues, pools, assumed: HashMap::new(), told: HashMap::new() };
+    futures::future::join(watches, runner.rounds(options.sweep, shutdown)).await;
+}
+
+/// A stream of nothing but the fact that something changed.
+fn signals<K: Cached>(cache: &Cache<K>) -> futures::stream::BoxStream<'static, ()> {
+    cache.changes().map(|_| ()).boxed()
+}
+
+impl Runner {
+    async fn rounds(mut self, sweep: Duration, shutdown: Shutdown) {
+        let mut changes = futures::stream::select_all([
+            signals(&self.caches.pods),
+            signals(&self.caches.workloads),
+            signals(&self.nodes),
+            signals(&self.queues),
+            signals(&self.pools),
+        ]);
+        let filled = async {
+            self.seed().await;
+            let all = (self.nodes.filled(), self.queues.filled(), self.pools.filled());
+            futures::future::join3(all.0, all.1, all.2).await
+        };
+        tokio::select! {
+            () = shutdown.requested() => return,
+            (nodes, queues, pools) = filled => {
+                if let Err(error) = nodes.and(queues).and(pools) {
+                    tracing::error!(error = chain(&error), "the scheduler cannot start");
+                    return;
+                }
+            }
+        }
+        while !shutdown.is_requested() {
+            self.round().await;
+            tokio::select! {
+                () = shutdown.requested() => return,
+                _ = changes.next() => tokio::time::sleep(GATHER).await,
+                () = tokio::time::sleep(sweep) => {}
+            }
+            while let Some(Some(())) = changes.next().now_or_never() {}
+        }
+    }
+
+    /// Makes the first pool and queue, if they are missing.
+    async fn seed(&self) {
+        let pool = Pool::new(pool::LOCAL, PoolSpec { kind: PoolKind::Local });
+        let queue: Queue = Queue::new(
+            snapshot::BARE_PODS_QUEUE,
+            fermion_api::compute::queue::QueueSpec { pool: pool::LOCAL.to_owned(), priority: 0, state: Default::default() },
+        );
+        let pools: Api<Pool> = Api::all(self.client.clone());
+        let queues: Api<Queue> = Api::all(self.client.clone());
+        loop {
+            let pool = exists(pools.create(&PostParams::default(), &pool).await);
+            let queue = exists(queues.create(&PostParams::default(), &queue).await);
+            let Err(error) = pool.and(queue) else { return };
+            tracing::warn!(error = chain(&error), "cannot make the first pool and queue; trying again");
+            tokio::time::sleep(SEED_RETRY).await;
+        }
+    }
+
+    async fn round(&mut self) {
+        let pods = self.caches.pods.all();
+        let workloads = self.caches.workloads.all();
+        self.forget_binds(&pods);
+        let assumed = self.assumed.iter().map(|(uid, (node, _))| (uid.clone(), node.clone())).collect();
+        let (queues, nodes) = (self.queues.all(), self.nodes.all());
+        let scene = Sight { queues: &queues, nodes: &nodes, pods: &pods, workloads: &workloads, assumed: &assumed }.scene();
+        let plan = plan::plan(&scene.snapshot);
+        self.bind(&scene, &plan).await;
+        self.tell_workloads(&scene, &plan, &workloads).await;
+        self.tell_pods(&scene, &plan).await;
+        self.sum_up(&scene, &plan, &workloads).await;
+    }
+
+    /// Drops binds that the cache shows, whose pods are gone, or that are too old to matter.
+    fn forget_binds(&mut self, pods: &[Arc<Pod>]) {
+        if self.assumed.is_empty() {
+            return;
+        }
+        let unbound = |pod: &&Arc<Pod>| pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_none());
+        let waiting: std::collections::HashSet<&str> = pods.iter().filter(unbound).filter_map(|pod| pod.metadata.uid.as_deref()).collect();
+        self.assumed.retain(|uid, (_, at)| waiting.contains(uid.as_str()) && at.elapsed() < ASSUMED_FOR);
+    }
+
+    async fn bind(&mut self, scene: &Scene, plan: &Plan) {
+        let binds = plan.binds.iter().filter_map(|bind| Some((Arc::clone(scene.members.get(&bind.member)?), bind.node.clone())));
+        let binds: Vec<_> = binds.collect();
+        for (pod, node) in &binds {
+            if let Some(uid) = &pod.metadata.uid {
+                self.assumed.insert(uid.clone(), (node.clone(), Instant::now()));
+            }
+        }
+        let client = self.client.clone();
+        let send = |(pod, node): (Arc<Pod>, String)| {
+            let client = client.clone();
+            async move {
+                let answer = bind(client, &pod, &node).await;
+                (pod, answer)
+            }
+        };
+        let mut answers = futures::stream::iter(binds).map(send).buffer_unordered(REQUESTS_AT_ONCE);
+        while let Some((pod, answer)) = answers.next().await {
+            let Err(error) = answer else { continue };
+            if let Some(uid) = &pod.metadata.uid {
+                self.assumed.remove(uid);
+            }
+            match &error {
+                // Gone, or bound by then: the cache will say.
+                kube::Error::Api(status) if status.is_not_found() || status.is_conflict() => {}
+                _ => tracing::warn!(pod = describe(&*pod), error = chain(&error), "cannot bind a pod; trying again"),
+            }
+        }
+    }
+
+    /// Writes why each Workload waits, and takes it away from those that no longer do.
+    async fn tell_workloads(&mut self, scene: &Scene, plan: &Plan, workloads: &[Arc<Workload>]) {
+        let waiting: HashMap<&str, &plan::Waiting> = plan.waits.iter().map(|waiting| (waiting.gang.as_str(), waiting)).collect();
+        let mut writes = Vec::new();
+        let mut told = HashMap::new();
+        for workload in workloads {
+            let Some(uid) = workload.metadata.uid.as_deref() else { continue };
+            let now = scene.gangs.get(uid).and_then(|id| waiting.get(id.as_str())).map(|waiting| sentence::waiting(waiting));
+            let shown = workload.status.as_ref().and_then(|status| status.waiting.clone());
+            if now == shown {
+                if let Some(now) = now {
+                    told.insert(uid.to_owned(), now);
+                }
+                continue;
+            }
+            // The same was written before, and the cache is only late.
+            if now.is_some() && now.as_ref() == self.told.get(uid) {
+                told.extend(now.map(|now| (uid.to_owned(), now)));
+                continue;
+            }
+            writes.push((Arc::clone(workload), shown, now.clone()));
+            told.extend(now.map(|now| (uid.to_owned(), now)));
+        }
+        self.told = told;
+        let client = self.client.clone();
+        let send = |(workload, shown, now): (Arc<Workload>, Option<Waiting>, Option<Waiting>)| {
+            let client = client.clone();
+            async move {
+                let answer = tell_workload(client, &workload, shown, now).await;
+                (workload, answer)
+            }
+        };
+        let mut answers = futures::stream::iter(writes).map(send).buffer_unordered(REQUESTS_AT_ONCE);
+        while let Some((workload, answer)) = answers.next().await {
+            let Err(error) = answer else { continue };
+            if let Some(uid) = &workload.metadata.uid {
+                self.told.remove(uid);
+            }
+            log(&describe(&*workload), &error);
+        }
+    }
+
+    /// Says in the pods of waiting gangs that they have no place, as Kubernetes does.
+    async fn tell_pods(&self, scene: &Scene, plan: &Plan) {
+        let now = Timestamp::now();
+        let gangs: HashMap<&str, &plan::Gang> = scene.snapshot.gangs.iter().map(|gang| (gang.id.as_str(), gang)).collect();
+        let mut writes = Vec::new();
+        for waiting in &plan.waits {
+            // Passes by itself, and at once.
+            if matches!(waiting.wait, Wait::MembersMissing { .. }) {
+                continue;
+            }
+            let message = sentence::sentence(&waiting.wait, &waiting.queue);
+            let members = gangs.get(waiting.gang.as_str()).into_iter().flat_map(|gang| &gang.sets).flat_map(|set| &set.pending);
+            for member in members.filter(|member| !plan.binds.iter().any(|bind| bind.member == member.id)) {
+                let Some(pod) = scene.members.get(&member.id) else { continue };
+                writes.extend(unscheduled(pod, &message, now).map(|conditions| (Arc::clone(pod), conditions)));
+            }
+        }
+        let client = self.client.clone();
+        let send = |(pod, conditions): (Arc<Pod>, Vec<PodCondition>)| {
+            let client = client.clone();
+            async move {
+                let api: Api<Pod> = Api::namespaced(client, &pod.namespace().unwrap_or_default());
+                let body = json!({"metadata": {"resourceVersion": pod.resource_version()}, "status": {"conditions": conditions}});
+                let answer = api.patch_status(&pod.name_any(), &PatchParams::default(), &Patch::Merge(body)).await;
+                answer.map(drop).map_err(Error::api("write the status of", describe(&*pod)))
+            }
+        };
+        let mut answers = futures::stream::iter(writes).map(send).buffer_unordered(REQUESTS_AT_ONCE);
+        while let Some(answer) = answers.next().await {
+            if let Err(error) = answer {
+                log("a pod that waits", &error);
+            }
+        }
+    }
+
+    /// Writes the sums of pools and queues.
+    async fn sum_up(&self, scene: &Scene, plan: &Plan, workloads: &[Arc<Workload>]) {
+        let now = Timestamp::now();
+        // What was just bound counts as used.
+        let mut nodes = scene.snapshot.nodes.clone();
+        for bind in &plan.binds {
+            let pod = scene.members.get(&bind.member);
+            let node = nodes.iter_mut().find(|node| node.name == bind.node);
+            if let (Some(pod), Some(node)) = (pod, node) {
+                fermion_api::pod::add(&mut node.used, &snapshot::requests(pod));
+            }
+        }
+        let api: Api<Pool> = Api::all(self.client.clone());
+        for pool in self.pools.all() {
+            let new = totals::pool(&pool, &nodes, now);
+            if let Err(error) = status::write(&api, &*pool, pool.status.as_ref(), &new).await {
+                log(&describe(&*pool), &error);
+            }
+        }
+        let api: Api<Queue> = Api::all(self.client.clone());
+        for queue in self.queues.all() {
+            let new = totals::queue(&queue, workloads, &plan.waits);
+            if let Err(error) = status::write(&api, &*queue, queue.status.as_ref(), &new).await {
+                log(&describe(&*queue), &error);
+            }
+        }
+    }
+}
+
+/// A write that failed is tried in the next round; a conflict is no news.
+fn log(object: &str, error: &Error) {
+    match error {
+        Error::Conflict { .. } => tracing::debug!(object, "changed meanwhile; deciding again"),
+        Error::Api { source: kube::Error::Api(status), .. } if status.is_not_found() => tracing::debug!(object, "is gone"),
+        _ => tracing::warn!(object, error = chain(error), "cannot tell what the scheduler decided; trying again"),
+    }
+}
+
+fn exists<K>(answer: Result<K, kube::Error>) -> Result<(), kube::Error> {
+    match answer {
+        Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(()),
+        other => other.map(drop),
+    }
+}
+
+async fn bind(client: Client, pod: &Pod, node: &str) -> Result<(), kube::Error> {
+    let namespace = pod.namespace().unwrap_or_default();
+    let api: Api<Pod> = Api::namespaced(client, &namespace);
+    let binding = Binding {
+        // With the uid, a namesake made in the meantime is not bound by mistake.
+        metadata: ObjectMeta {
+            name: Some(pod.name_any()),
+            namespace: Some(namespace),
+            uid: pod.metadata.uid.clone(),
+            ..ObjectMeta::default()
+        },
+        target: ObjectReference {
+            api_version: Some("v1".to_owned()),
+            kind: Some("Node".to_owned()),
+            name: Some(node.to_owned()),
+            ..ObjectReference::default()
+        },
+    };
+    let answer: Result<Status, _> = api.create_subresource("binding", &pod.name_any(), &PostParams::default(), &binding).await;
+    answer.map(drop)
+}
+
+async fn tell_workload(client: Client, workload: &Workload, shown: Option<Waiting>, now: Option<Waiting>) -> Result<(), Error> {
+    let json =
+        |waiting: Option<Waiting>| serde_json::to_value(waiting).map_err(|source| Error::Json { object: describe(workload), source });
+    let Some(patch) = status::merge_patch(&json(shown)?, &json(now)?) else { return Ok(()) };
+    let api: Api<Workload> = Api::namespaced(client, &workload.namespace().unwrap_or_default());
+    let body = json!({"metadata": {"resourceVersion": workload.resource_version()}, "status": {"waiting": patch}});
+    let answer = api.patch_status(&workload.name_any(), &PatchParams::default(), &Patch::Merge(body)).await;
+    answer.map(drop).map_err(Error::api("write the status of", describe(workload)))
+}
+
+/// The pod's conditions with PodScheduled False for that reason; `None` if they say so already.
+fn unscheduled(pod: &Pod, message: &str, now: Timestamp) -> Option<Vec<PodCondition>> {
+    let mut conditions = pod.status.as_ref().and_then(|status| status.conditions.clone()).unwrap_or_default();
+    let found = conditions.iter().position(|condition| condition.type_ == "PodScheduled");
+    let mut since = Time(now);
+    if let Some(place) = found {
+        let old = conditions.remove(place);
+        if old.status == "False" {
+            if old.message.as_deref() == Some(message) {
+                return None;
+            }
+            since = old.last_transition_time.unwrap_or(since);
+        }
+    }
+    conditions.push(PodCondition {
+        type_: "PodScheduled".to_owned(),
+        status: "False".to_owned(),
+        reason: Some("Unschedulable".to_owned()),
+        message: Some(message.to_owned()),
+        last_transition_time: Some(since),
+        ..PodCondition::default()
+    });
+    Some(conditions)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pods_are_told_once_why_they_wait() {
+        let pod = Pod::default();
+        let now = Timestamp::from_second(100).expect("in range");
+        let conditions = unscheduled(&pod, "no room", now).expect("news");
+        let status = k8s_openapi::api::core::v1::PodStatus { conditions: Some(conditions), ..Default::default() };
+        let pod = Pod { status: Some(status), ..pod };
+        let later = Timestamp::from_second(200).expect("in range");
+        assert!(unscheduled(&pod, "no room", later).is_none());
+        let conditions = unscheduled(&pod, "no node", later).expect("news");
+        assert_eq!(conditions[0].last_transition_time, Some(Time(now)));
+    }
+}

@@ -1,0 +1,117 @@
+//! Why a gang waits, as status fields and as a sentence. This is the one place that words it.
+
+use fermion_api::ai::workload::Waiting;
+use fermion_api::{quantity, reason};
+use fermion_scheduler as plan;
+use fermion_scheduler::{Place, Shortage, Wait};
+
+/// What the status of a waiting Workload says.
+pub(super) fn waiting(waiting: &plan::Waiting) -> Waiting {
+    let shortage = match &waiting.wait {
+        Wait::InsufficientResources(shortage) | Wait::ExceedsCapacity(shortage) => Some(shortage),
+        Wait::QueueNotFound
+        | Wait::QueueClosed
+        | Wait::MembersMissing { .. }
+        | Wait::NoReadyNode { .. }
+        | Wait::NoMatchingNode { .. }
+        | Wait::BehindOthers { .. } => None,
+    };
+    let place = match (&waiting.wait, shortage.map(|shortage| &shortage.place)) {
+        (_, Some(Place::Pool { pool })) => Some(pool.clone()),
+        (_, Some(Place::Node { node, .. })) => Some(node.clone()),
+        (Wait::NoReadyNode { pool, node }, None) => Some(node.clone().unwrap_or_else(|| pool.clone())),
+        (Wait::NoMatchingNode { pool, .. }, None) => Some(pool.clone()),
+        (_, None) => None,
+    };
+    Waiting {
+        reason: code(&waiting.wait).to_owned(),
+        message: sentence(&waiting.wait, &waiting.queue),
+        position: i32::try_from(waiting.position).unwrap_or(i32::MAX),
+        resource: shortage.map(|shortage| shortage.resource.clone()),
+        missing: shortage.map(|shortage| quantity::format(&shortage.resource, shortage.missing)),
+        place,
+    }
+}
+
+/// The stable code of a wait.
+pub(super) fn code(wait: &Wait) -> &'static str {
+    match wait {
+        Wait::QueueNotFound => reason::QUEUE_NOT_FOUND,
+        Wait::QueueClosed => reason::QUEUE_CLOSED,
+        Wait::MembersMissing { .. } => reason::MEMBERS_MISSING,
+        Wait::NoReadyNode { .. } => reason::NO_READY_NODE,
+        Wait::NoMatchingNode { .. } => reason::NO_MATCHING_NODE,
+        Wait::ExceedsCapacity(_) => reason::EXCEEDS_CAPACITY,
+        Wait::InsufficientResources(_) => reason::INSUFFICIENT_RESOURCES,
+        Wait::BehindOthers { .. } => reason::BEHIND_OTHERS,
+    }
+}
+
+/// The sentence for people: what is in the way and, where there is something, what to do.
+pub(super) fn sentence(wait: &Wait, queue: &str) -> String {
+    match wait {
+        Wait::QueueNotFound => format!("queue `{queue}` does not exist; create it, or name another one in spec.queue"),
+        Wait::QueueClosed => format!("queue `{queue}` admits nothing while its state is DOWN"),
+        Wait::MembersMissing { present, wanted } => format!("{present} of the {wanted} pods it needs exist yet"),
+        Wait::NoReadyNode { node: Some(node), .. } => format!("it needs node `{node}`, which is not ready for new pods"),
+        Wait::NoReadyNode { pool, node: None } => format!("pool `{pool}` has no nodes"),
+        Wait::NoMatchingNode { pool, member } => {
+            format!("no node of pool `{pool}` meets the nodeSelector, affinity and tolerations of pod {}", short(member))
+        }
+        Wait::ExceedsCapacity(shortage) => format!("it asks for more than there is: {}", lack(shortage, "in all")),
+        Wait::InsufficientResources(shortage) => lack(shortage, "free"),
+        Wait::BehindOthers { ahead } => format!("there is room, but it is kept for {ahead}, which goes first"),
+    }
+}
+
+fn short(member: &str) -> &str {
+    member.rsplit('/').next().unwrap_or(member)
+}
+
+fn lack(shortage: &Shortage, how: &str) -> String {
+    let amount = |value| format!("{} {}", quantity::format(&shortage.resource, value), shortage.resource);
+    let (asked, available, missing) = (amount(shortage.asked), amount(shortage.available), amount(shortage.missing));
+    match &shortage.place {
+        Place::Pool { pool } => {
+            format!("its {} pods need {asked} together; pool `{pool}` has {available} {how}: {missing} too little", shortage.members)
+        }
+        Place::Node { node, .. } if shortage.members == 1 => {
+            format!("it needs {asked}; the node with the most room for it, `{node}`, has {available} {how}: {missing} too little")
+        }
+        Place::Node { node, placed } => format!(
+            "{placed} of its {} pods have room; the next one needs {asked}, and the node with the most room left, `{node}`, has {available} {how}: {missing} too little",
+            shortage.members
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_wait_has_a_sentence() {
+        let shortage = |resource: &str, place, members| Shortage {
+            resource: resource.into(),
+            asked: 4_294_967_296_000,
+            available: 1_073_741_824_000,
+            missing: 3_221_225_472_000,
+            place,
+            members,
+        };
+        let waits = [
+            Wait::QueueNotFound,
+            Wait::QueueClosed,
+            Wait::MembersMissing { present: 1, wanted: 4 },
+            Wait::NoReadyNode { pool: "local".into(), node: Some("a".into()) },
+            Wait::NoReadyNode { pool: "local".into(), node: None },
+            Wait::NoMatchingNode { pool: "local".into(), member: "n/w-worker-0".into() },
+            Wait::ExceedsCapacity(shortage("memory", Place::Node { node: "a".into(), placed: 0 }, 1)),
+            Wait::InsufficientResources(shortage("memory", Place::Pool { pool: "local".into() }, 4)),
+            Wait::InsufficientResources(shortage("memory", Place::Node { node: "a".into(), placed: 3 }, 4)),
+            Wait::BehindOthers { ahead: "n/large".into() },
+        ];
+        let lines: Vec<_> = waits.iter().map(|wait| format!("{}: {}", code(wait), sentence(wait, "default"))).collect();
+        insta::assert_snapshot!(lines.join("\n"));
+    }
+}

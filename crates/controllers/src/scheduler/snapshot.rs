@@ -1,0 +1,354 @@
+//! From what the API shows to what the scheduler plans on.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use fermion_api::ai::Workload;
+use fermion_api::compute::queue::QueueState;
+use fermion_api::compute::{Queue, pool};
+use fermion_api::{labels, pod, quantity};
+use fermion_scheduler as plan;
+use k8s_openapi::api::core::v1::{Node, NodeSelectorTerm, Pod, PodSpec};
+use kube::ResourceExt as _;
+
+use crate::workload::{is_member, pods, workload_of};
+
+/// The queue of pods that belong to no Workload.
+pub(super) const BARE_PODS_QUEUE: &str = "default";
+/// Pods a node takes when it does not say, as the kubelet does.
+const PODS_PER_NODE_DEFAULT: plan::Milli = 110_000;
+const ONE_POD: plan::Milli = 1_000;
+/// Names by which a pod may ask for this scheduler.
+const SCHEDULER_NAMES: [&str; 2] = ["default-scheduler", "fermion"];
+
+/// What the API shows, and binds that it may not show yet.
+pub(super) struct Sight<'a> {
+    pub queues: &'a [Arc<Queue>],
+    pub nodes: &'a [Arc<Node>],
+    pub pods: &'a [Arc<Pod>],
+    pub workloads: &'a [Arc<Workload>],
+    /// Node by uid of a pod.
+    pub assumed: &'a HashMap<String, String>,
+}
+
+/// A snapshot and the objects behind its names.
+pub(super) struct Scene {
+    pub snapshot: plan::Snapshot,
+    /// Gang ids by uid of the Workload.
+    pub gangs: HashMap<String, String>,
+    /// Pods by member id, those without a node only.
+    pub members: BTreeMap<String, Arc<Pod>>,
+}
+
+/// `namespace/name`.
+fn id(object: &impl kube::ResourceExt) -> String {
+    format!("{}/{}", object.namespace().unwrap_or_default(), object.name_any())
+}
+
+impl Sight<'_> {
+    /// The node that a pod has or was just given.
+    fn node_of<'p>(&'p self, pod: &'p Pod) -> Option<&'p str> {
+        let bound = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
+        bound.or_else(|| self.assumed.get(pod.metadata.uid.as_deref()?).map(String::as_str))
+    }
+
+    /// Makes the snapshot.
+    pub(super) fn scene(&self) -> Scene {
+        let mut scene = Scene { snapshot: plan::Snapshot::default(), gangs: HashMap::new(), members: BTreeMap::new() };
+        scene.snapshot.queues = self.queues.iter().map(|each| queue(each)).collect();
+        scene.snapshot.nodes = self.nodes();
+
+        let mut of_workload: HashMap<(String, String), Vec<&Arc<Pod>>> = HashMap::new();
+        for pod in self.pods {
+            match workload_of(pod) {
+                Some(workload) => of_workload.entry((pod.namespace().unwrap_or_default(), workload)).or_default().push(pod),
+                None if self.waits(pod) => self.add_bare(pod, &mut scene),
+                None => {}
+            }
+        }
+        for workload in self.workloads {
+            let key = (workload.namespace().unwrap_or_default(), workload.name_any());
+            let mut members = of_workload.remove(&key).unwrap_or_default();
+            members.retain(|pod| is_member(pod, workload));
+            self.add_workload(workload, &members, &mut scene);
+        }
+        // Pods with the label of a Workload by somebody's hand.
+        let owned = |pod: &Pod| pod.owner_references().iter().any(|owner| owner.kind == "Workload");
+        for pod in of_workload.into_values().flatten().filter(|pod| !owned(pod) && self.waits(pod)) {
+            self.add_bare(pod, &mut scene);
+        }
+        scene
+    }
+
+    /// Whether a pod has yet to be given a node.
+    fn waits(&self, pod: &Pod) -> bool {
+        let spec = pod.spec.as_ref();
+        let ours = spec.and_then(|spec| spec.scheduler_name.as_deref()).is_none_or(|name| SCHEDULER_NAMES.contains(&name));
+        let gated = spec.and_then(|spec| spec.scheduling_gates.as_ref()).is_some_and(|gates| !gates.is_empty());
+        ours && !gated && self.node_of(pod).is_none() && !pod::ended(pod) && pod.metadata.deletion_timestamp.is_none()
+    }
+
+    fn add_bare(&self, pod: &Arc<Pod>, scene: &mut Scene) {
+        let set = plan::MemberSet { name: String::new(), min: 1, settled: 0, pending: vec![member(pod)] };
+        let id = format!("pod {}", id(&**pod));
+        scene.members.insert(self::id(&**pod), Arc::clone(pod));
+        scene.snapshot.gangs.push(plan::Gang {
+            id,
+            queue: BARE_PODS_QUEUE.to_owned(),
+            priority: pod.spec.as_ref().and_then(|spec| spec.priority).unwrap_or(0),
+            created_at: created_at(&**pod),
+            sets: vec![set],
+        });
+    }
+
+    fn add_workload(&self, workload: &Arc<Workload>, members: &[&Arc<Pod>], scene: &mut Scene) {
+        let spec = &workload.spec;
+        if spec.suspend || spec.closed.is_some() || workload.metadata.deletion_timestamp.is_some() {
+            return;
+        }
+        let mut sets = Vec::new();
+        for set in &spec.pod_sets {
+            let mut pending: Vec<(i32, &Arc<Pod>)> = Vec::new();
+            let mut settled = 0;
+            for pod in members {
+                let Some((name, index)) = pods::place(pod) else { continue };
+                if name != set.name || index >= set.replicas || pods::attempt(pod) != Some(spec.attempt) {
+                    continue;
+                }
+                if self.waits(pod) {
+                    pending.push((index, pod));
+                } else if pod::ended(pod) || (self.node_of(pod).is_some() && pod.metadata.deletion_timestamp.is_none()) {
+                    settled += 1;
+                }
+            }
+            pending.sort_by_key(|(index, _)| *index);
+            for (_, pod) in &pending {
+                scene.members.insert(id(&***pod), Arc::clone(pod));
+            }
+            let min = u32::try_from(pods::min_of(set)).unwrap_or(0);
+            let pending = pending.iter().map(|(_, pod)| member(pod)).collect();
+            sets.push(plan::MemberSet { name: set.name.clone(), min, settled, pending });
+        }
+        if sets.iter().all(|set| set.pending.is_empty()) {
+            return;
+        }
+        let id = id(&**workload);
+        scene.snapshot.gangs.push(plan::Gang {
+            id: id.clone(),
+            queue: spec.queue.clone(),
+            priority: spec.priority,
+            created_at: created_at(&**workload),
+            sets,
+        });
+        scene.gangs.extend(workload.metadata.uid.clone().map(|uid| (uid, id)));
+    }
+
+    fn nodes(&self) -> Vec<plan::Node> {
+        let mut used: HashMap<&str, plan::Amounts> = HashMap::new();
+        for pod in self.pods.iter().filter(|pod| !pod::ended(pod)) {
+            if let Some(node) = self.node_of(pod) {
+                pod::add(used.entry(node).or_default(), &requests(pod));
+            }
+        }
+        self.nodes.iter().map(|each| node(each, used.remove(each.name_any().as_str()).unwrap_or_default())).collect()
+    }
+}
+
+fn created_at(object: &impl kube::ResourceExt) -> i64 {
+    object.meta().creation_timestamp.as_ref().map_or(i64::MAX, |time| time.0.as_millisecond())
+}
+
+fn queue(queue: &Queue) -> plan::Queue {
+    plan::Queue {
+        name: queue.name_any(),
+        pool: queue.spec.pool.clone(),
+        priority: queue.spec.priority,
+        open: queue.spec.state == QueueState::Up && queue.metadata.deletion_timestamp.is_none(),
+    }
+}
+
+/// What a pod asks for, its own place among the node's pods included.
+pub(super) fn requests(pod: &Pod) -> plan::Amounts {
+    let mut requests = pod.spec.as_ref().map(pod::requests).unwrap_or_default();
+    requests.insert("pods".to_owned(), ONE_POD);
+    requests
+}
+
+/// The pool a node belongs to.
+pub(super) fn pool_of(node: &Node) -> String {
+    node.labels().get(labels::POOL).cloned().unwrap_or_else(|| pool::LOCAL.to_owned())
+}
+
+/// Whether the node says that it can run pods.
+pub(super) fn is_ready(node: &Node) -> bool {
+    let conditions = node.status.as_ref().and_then(|status| status.conditions.as_ref());
+    conditions.into_iter().flatten().any(|condition| condition.type_ == "Ready" && condition.status == "True")
+}
+
+fn node(node: &Node, used: plan::Amounts) -> plan::Node {
+    let status = node.status.as_ref();
+    let allocatable = status.and_then(|status| status.allocatable.as_ref().or(status.capacity.as_ref()));
+    let mut amounts: plan::Amounts =
+        allocatable.into_iter().flatten().map(|(name, amount)| (name.clone(), quantity::milli(amount))).collect();
+    amounts.entry("pods".to_owned()).or_insert(PODS_PER_NODE_DEFAULT);
+    let spec = node.spec.clone().unwrap_or_default();
+    let effect = |effect: &str| match effect {
+        "NoSchedule" => Some(plan::Effect::NoSchedule),
+        "NoExecute" => Some(plan::Effect::NoExecute),
+        // PreferNoSchedule only asks.
+        _ => None,
+    };
+    let taints =
+        spec.taints.into_iter().flatten().filter_map(|taint| {
+            Some(plan::Taint { effect: effect(&taint.effect)?, key: taint.key, value: taint.value.unwrap_or_default() })
+        });
+    plan::Node {
+        name: node.name_any(),
+        pool: pool_of(node),
+        ready: is_ready(node) && node.metadata.deletion_timestamp.is_none(),
+        schedulable: !spec.unschedulable.unwrap_or(false),
+        labels: node.labels().clone(),
+        taints: taints.collect(),
+        allocatable: amounts,
+        used,
+    }
+}
+
+fn member(pod: &Pod) -> plan::Member {
+    let spec = pod.spec.clone().unwrap_or_default();
+    plan::Member {
+        id: id(pod),
+        requests: requests(pod),
+        affinity: affinity(&spec),
+        tolerations: tolerations(&spec),
+        node_selector: spec.node_selector.unwrap_or_default(),
+    }
+}
+
+fn tolerations(spec: &PodSpec) -> Vec<plan::Toleration> {
+    let tolerations = spec.tolerations.iter().flatten().map(|toleration| plan::Toleration {
+        key: toleration.key.clone().filter(|key| !key.is_empty()),
+        value: (toleration.operator.as_deref() != Some("Exists")).then(|| toleration.value.clone().unwrap_or_default()),
+        effect: match toleration.effect.as_deref() {
+            Some("NoSchedule") => Some(plan::Effect::NoSchedule),
+            Some("NoExecute") => Some(plan::Effect::NoExecute),
+            _ => None,
+        },
+    });
+    // One for PreferNoSchedule alone tolerates nothing that keeps pods away.
+    let soft: Vec<_> =
+        spec.tolerations.iter().flatten().map(|toleration| toleration.effect.as_deref() == Some("PreferNoSchedule")).collect();
+    tolerations.zip(soft).filter(|(_, soft)| !soft).map(|(toleration, _)| toleration).collect()
+}
+
+fn affinity(spec: &PodSpec) -> Vec<plan::Term> {
+    let node_affinity = spec.affinity.as_ref().and_then(|affinity| affinity.node_affinity.as_ref());
+    let required = node_affinity.and_then(|node| node.required_during_scheduling_ignored_during_execution.as_ref());
+    required.into_iter().flat_map(|selector| &selector.node_selector_terms).map(term).collect()
+}
+
+fn term(term: &NodeSelectorTerm) -> plan::Term {
+    let read = |requirement: &k8s_openapi::api::core::v1::NodeSelectorRequirement| plan::Requirement {
+        key: requirement.key.clone(),
+        operator: match requirement.operator.as_str() {
+            "In" => plan::Operator::In,
+            "NotIn" => plan::Operator::NotIn,
+            "Exists" => plan::Operator::Exists,
+            "DoesNotExist" => plan::Operator::DoesNotExist,
+            "Gt" => plan::Operator::Gt,
+            "Lt" => plan::Operator::Lt,
+            // Admission refuses others; one that slips through matches nothing.
+            _ => plan::Operator::In,
+        },
+        values: requirement.values.clone().unwrap_or_default(),
+    };
+    plan::Term {
+        labels: term.match_expressions.iter().flatten().map(read).collect(),
+        names: term.match_fields.iter().flatten().map(read).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn workload(suspend: bool) -> Arc<Workload> {
+        let template = json!({"spec": {"containers": [{"name": "main", "image": "x"}]}});
+        let object = json!({
+            "apiVersion": "ai.fermion.dev/v1alpha1", "kind": "Workload",
+            "metadata": {"name": "w", "namespace": "n", "uid": "u", "creationTimestamp": "2026-01-01T00:00:00Z"},
+            "spec": {"suspend": suspend, "attempt": 1, "podSets": [{"name": "worker", "replicas": 11, "template": template}]},
+        });
+        Arc::new(serde_json::from_value(object).expect("a workload"))
+    }
+
+    fn pod(index: i32, attempt: i32, node: Option<&str>, phase: &str) -> Arc<Pod> {
+        let object = json!({
+            "metadata": {
+                "name": format!("w-worker-{index}"), "namespace": "n", "uid": format!("p{index}"),
+                "labels": {"fermion.dev/workload": "w", "fermion.dev/role": "worker", "fermion.dev/index": index.to_string(), "fermion.dev/attempt": attempt.to_string()},
+                "ownerReferences": [{"apiVersion": "a", "kind": "Workload", "name": "w", "uid": "u", "controller": true}],
+            },
+            "spec": {"nodeName": node, "containers": [{"name": "main", "resources": {"requests": {"cpu": "500m"}}}]},
+            "status": {"phase": phase},
+        });
+        Arc::new(serde_json::from_value(object).expect("a pod"))
+    }
+
+    fn scene(workloads: &[Arc<Workload>], pods: &[Arc<Pod>], assumed: &HashMap<String, String>) -> Scene {
+        let node = json!({
+            "metadata": {"name": "local"},
+            "status": {"allocatable": {"cpu": "4"}, "conditions": [{"type": "Ready", "status": "True"}]},
+        });
+        let node = Arc::new(serde_json::from_value(node).expect("a node"));
+        Sight { queues: &[], nodes: &[node], pods, workloads, assumed }.scene()
+    }
+
+    #[test]
+    fn members_are_counted_by_what_they_hold() {
+        let pods = [
+            pod(10, 1, None, "Pending"),
+            pod(2, 1, None, "Pending"),
+            pod(0, 1, Some("local"), "Running"),
+            pod(1, 1, Some("local"), "Succeeded"),
+            pod(3, 0, Some("local"), "Running"),
+        ];
+        let scene = scene(&[workload(false)], &pods, &HashMap::new());
+        let set = &scene.snapshot.gangs[0].sets[0];
+        assert_eq!((set.min, set.settled), (11, 2));
+        assert_eq!(set.pending.iter().map(|member| member.id.as_str()).collect::<Vec<_>>(), ["n/w-worker-2", "n/w-worker-10"]);
+        let node = &scene.snapshot.nodes[0];
+        assert_eq!(
+            (node.used["cpu"], node.used["pods"], node.allocatable["pods"]),
+            (1000, 2000, 110_000),
+            "ended pods hold nothing, old ones do"
+        );
+        assert_eq!((node.pool.as_str(), node.ready), ("local", true));
+    }
+
+    #[test]
+    fn binds_that_are_on_their_way_count() {
+        let assumed = HashMap::from([("p0".to_owned(), "local".to_owned())]);
+        let scene = scene(&[workload(false)], &[pod(0, 1, None, "Pending")], &assumed);
+        assert!(scene.snapshot.gangs.is_empty());
+        assert_eq!(scene.snapshot.nodes[0].used["cpu"], 500);
+    }
+
+    #[test]
+    fn suspended_workloads_are_left_out_and_strays_are_left_alone() {
+        assert!(scene(&[workload(true)], &[pod(0, 1, None, "Pending")], &HashMap::new()).snapshot.gangs.is_empty());
+        assert!(scene(&[], &[pod(0, 1, None, "Pending")], &HashMap::new()).snapshot.gangs.is_empty());
+    }
+
+    #[test]
+    fn a_pod_of_nobody_is_a_gang_of_one() {
+        let mut bare = (*pod(0, 0, None, "Pending")).clone();
+        bare.metadata.labels = None;
+        bare.metadata.owner_references = None;
+        let scene = scene(&[], &[Arc::new(bare)], &HashMap::new());
+        assert_eq!(scene.snapshot.gangs[0].queue, BARE_PODS_QUEUE);
+        assert_eq!(scene.snapshot.gangs[0].id, "pod n/w-worker-0");
+    }
+}
