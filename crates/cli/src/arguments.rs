@@ -2,7 +2,9 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{apply, chat, completion, delete, exec, get, login, logs, notebook, open, run, status, top, usage};
+use crate::commands::{
+    apply, call, chat, completion, delete, exec, follow, get, login, logs, notebook, open, run, status, top, usage, wait,
+};
 use crate::connection::ConnectionArguments;
 use crate::server::{ServerArgs, TeardownArgs};
 
@@ -34,6 +36,10 @@ pub(crate) struct Arguments {
 pub(crate) enum Command {
     /// Run a command as a training job and follow it; the exit code is the job's
     Run(run::RunArguments),
+    /// Follow a job that was submitted elsewhere; the exit code is the job's
+    Follow(follow::FollowArguments),
+    /// Wait until an environment runs, a service is ready, or a job has ended
+    Wait(wait::WaitArguments),
     /// Print the logs of a job, service, environment or pod
     Logs(logs::LogsArguments),
     /// Run a command, or a shell, in a job, environment, service or pod
@@ -53,6 +59,8 @@ pub(crate) enum Command {
     Apply(apply::ApplyArguments),
     /// Delete objects
     Delete(delete::DeleteArguments),
+    /// Send a request to an inference service
+    Call(call::CallArguments),
     /// Chat with a language model that an inference service serves
     Chat(chat::ChatArguments),
     /// Work with a Jupyter environment from the command line

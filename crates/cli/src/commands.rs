@@ -1,10 +1,12 @@
 //! The commands, one file each.
 
 pub(crate) mod apply;
+pub(crate) mod call;
 pub(crate) mod chat;
 pub(crate) mod completion;
 pub(crate) mod delete;
 pub(crate) mod exec;
+pub(crate) mod follow;
 pub(crate) mod get;
 pub(crate) mod login;
 pub(crate) mod logs;
@@ -14,6 +16,7 @@ pub(crate) mod run;
 pub(crate) mod status;
 pub(crate) mod top;
 pub(crate) mod usage;
+pub(crate) mod wait;
 
 use crate::arguments::{Arguments, Command};
 use crate::failure::{Exit, Failure, Outcome};
@@ -36,6 +39,9 @@ pub(crate) async fn run(arguments: Arguments) -> Outcome<Exit> {
         Command::Completion(options) => completion::run(&options),
         Command::Login(options) => login::run(options, &connection).await,
         Command::Run(options) => run::run(options, &connection.session()?).await,
+        Command::Follow(options) => follow::run(options, &connection.session()?).await,
+        Command::Wait(options) => wait::run(options, &connection.session()?).await,
+        Command::Call(options) => call::run(options, &connection.session()?).await,
         Command::Logs(options) => logs::run(options, &connection.session()?).await,
         Command::Exec(options) => exec::run(options, &connection.session()?).await,
         Command::Open(options) => open::run(options, &connection.session()?).await,

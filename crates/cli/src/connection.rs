@@ -1,5 +1,6 @@
 //! Which server a command talks to, and as whom.
 
+mod authority;
 mod kubeconfig;
 mod token;
 
@@ -10,6 +11,7 @@ use kube::Client;
 
 use crate::failure::{Exit, Failure, Outcome};
 
+pub(crate) use authority::Authority;
 pub(crate) use kubeconfig::Login;
 pub(crate) use token::Token;
 
@@ -23,9 +25,12 @@ const NAMESPACE_DEFAULT: &str = "default";
 /// Options of every command that talks to a server.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub(crate) struct ConnectionArguments {
-    /// Address of the server, such as http://127.0.0.1:6780
+    /// Address of the server, such as https://127.0.0.1:6780
     #[arg(long, global = true, env = "FERMION_SERVER", hide_env_values = true, value_name = "URL", help_heading = "Connection")]
     pub(crate) server: Option<String>,
+    /// File with the certificates that sign the server's, as PEM
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Connection")]
+    pub(crate) certificate_authority: Option<PathBuf>,
     /// File that holds the token (or set FERMION_TOKEN)
     #[arg(long, global = true, value_name = "FILE", help_heading = "Connection")]
     pub(crate) token_file: Option<PathBuf>,
@@ -43,7 +48,6 @@ pub(crate) struct Session {
     pub(crate) client: Client,
     pub(crate) server: Uri,
     pub(crate) namespace: String,
-    pub(crate) token: Option<Token>,
 }
 
 impl ConnectionArguments {
@@ -66,20 +70,28 @@ impl ConnectionArguments {
 
     /// The session of these options. Nothing is sent yet.
     pub(crate) fn session(&self) -> Outcome<Session> {
+        let login = self.login()?;
+        let namespace = login.namespace.unwrap_or_else(|| NAMESPACE_DEFAULT.to_owned());
+        Session::new(login.server, login.authority.as_ref(), login.token, namespace)
+    }
+
+    /// Server, identity and namespace, from the options and what was kept.
+    fn login(&self) -> Outcome<Login> {
         let given = match &self.token_file {
             Some(file) => Some(Token::from_file(file)?),
             None => Token::from_environment()?,
         };
         let kept = self.kept()?;
-        let (server, token, kept_namespace) = match (&self.server, kept) {
+        let login = match (&self.server, kept) {
             (Some(server), kept) => {
                 let server = server_address(server)?;
                 // A token goes only to the server it is for.
-                let same = kept.filter(|login| same_server(&login.server, &server));
-                let namespace = same.as_ref().and_then(|login| login.namespace.clone());
-                (server, given.or_else(|| same.and_then(|login| login.token)), namespace)
+                match kept.filter(|login| same_server(&login.server, &server)) {
+                    Some(login) => Login { server, ..login },
+                    None => Login { server, authority: None, token: None, namespace: None },
+                }
             }
-            (None, Some(login)) => (login.server, given.or(login.token), login.namespace),
+            (None, Some(login)) => login,
             (None, None) => {
                 return Err(Failure::new("no server to talk to")
                     .why(format!("neither {LOGIN_FILE} nor {SERVER_FILE} is in {}", self.home()?.display()))
@@ -87,8 +99,34 @@ impl ConnectionArguments {
                     .with_exit(Exit::Unreachable));
             }
         };
-        let namespace = self.namespace.clone().or(kept_namespace).unwrap_or_else(|| NAMESPACE_DEFAULT.to_owned());
-        Session::new(server, token, namespace)
+        Ok(Login {
+            server: login.server,
+            authority: self.authority()?.or(login.authority),
+            token: given.or(login.token),
+            namespace: self.namespace.clone().or(login.namespace),
+        })
+    }
+
+    /// The authority given as an option.
+    fn authority(&self) -> Outcome<Option<Authority>> {
+        self.certificate_authority.as_deref().map(Authority::from_file).transpose()
+    }
+
+    /// The authority for a server to log in at: as given, else as known from before.
+    pub(crate) fn authority_of(&self, server: &Uri) -> Outcome<Option<Authority>> {
+        if let Some(given) = self.authority()? {
+            return Ok(Some(given));
+        }
+        let home = self.home()?;
+        for file in [LOGIN_FILE, SERVER_FILE] {
+            // A login that cannot be read must not keep anybody from logging in anew.
+            if let Ok(Some(login)) = Login::read(&home.join(file))
+                && same_server(&login.server, server)
+            {
+                return Ok(login.authority);
+            }
+        }
+        Ok(None)
     }
 
     /// The login of this person, else the one the server on this machine wrote.
@@ -104,26 +142,28 @@ impl ConnectionArguments {
 }
 
 impl Session {
-    pub(crate) fn new(server: Uri, token: Option<Token>, namespace: String) -> Outcome<Self> {
+    pub(crate) fn new(server: Uri, authority: Option<&Authority>, token: Option<Token>, namespace: String) -> Outcome<Self> {
         if token.is_some() && !travels_safely(&server) {
             return Err(Failure::new(format!("will not send a token to {server}"))
                 .why("it would travel over the network in plain text")
-                .hint("make a tunnel and use its end: ssh -L 6780:127.0.0.1:6780 HOST, then --server http://127.0.0.1:6780"));
+                .hint("write https:// instead; --certificate-authority names who signs the server's certificate"));
         }
+        let server = plain_on_this_machine(server);
         let mut config = kube::Config::new(server.clone());
         config.default_namespace.clone_from(&namespace);
+        config.root_cert = authority.map(|authority| authority.certificates().to_vec());
         config.auth_info.token = token.as_ref().map(|token| token.reveal().to_owned().into());
         let client =
             Client::try_from(config).map_err(|error| Failure::of_request(format!("cannot prepare a client for {server}"), error))?;
-        Ok(Self { client, server, namespace, token })
+        Ok(Self { client, server, namespace })
     }
 }
 
 /// Reads a server's address; what is left out is filled in.
 pub(crate) fn server_address(text: &str) -> Outcome<Uri> {
     let wrong =
-        |why: String| Failure::new(format!("`{text}` is not a server's address")).why(why).hint("write it like http://127.0.0.1:6780");
-    let whole = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
+        |why: String| Failure::new(format!("`{text}` is not a server's address")).why(why).hint("write it like https://127.0.0.1:6780");
+    let whole = if text.contains("://") { text.to_owned() } else { format!("https://{text}") };
     let uri: Uri = whole.trim_end_matches('/').parse().map_err(|error: http::uri::InvalidUri| wrong(error.to_string()))?;
     match (uri.scheme_str(), uri.authority()) {
         (Some("http" | "https"), Some(authority)) if !authority.as_str().contains('@') => Ok(uri),
@@ -132,18 +172,32 @@ pub(crate) fn server_address(text: &str) -> Outcome<Uri> {
     }
 }
 
-/// Whether a token sent there cannot be read on the way.
-fn travels_safely(server: &Uri) -> bool {
+/// A server on this machine answers plain HTTP on the port of its TLS; what stays on the
+/// machine needs no certificate.
+fn plain_on_this_machine(server: Uri) -> Uri {
+    if server.scheme_str() != Some("https") || !is_loopback(&server) {
+        return server;
+    }
+    let mut parts = server.clone().into_parts();
+    parts.scheme = Some(http::uri::Scheme::HTTP);
+    Uri::from_parts(parts).unwrap_or(server)
+}
+
+fn is_loopback(server: &Uri) -> bool {
     let host = server.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
-    server.scheme_str() == Some("https")
-        || host == "localhost"
-        || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+/// Whether a token sent there cannot be read on the way.
+pub(crate) fn travels_safely(server: &Uri) -> bool {
+    server.scheme_str() == Some("https") || is_loopback(server)
 }
 
 /// Whether two addresses are the same server.
 fn same_server(one: &Uri, other: &Uri) -> bool {
     let port = |uri: &Uri| uri.port_u16().unwrap_or(if uri.scheme_str() == Some("https") { 443 } else { 80 });
-    one.scheme_str() == other.scheme_str() && one.host() == other.host() && port(one) == port(other)
+    let (one, other) = (plain_on_this_machine(one.clone()), plain_on_this_machine(other.clone()));
+    one.scheme_str() == other.scheme_str() && one.host() == other.host() && port(&one) == port(&other)
 }
 
 /// Writes a file that only its owner can read, all of it or nothing.
@@ -181,27 +235,27 @@ mod tests {
     }
 
     fn keep(home: &Path, file: &str, server: &str, token: &str) {
-        let login = Login { server: server.parse().expect("a URI"), token: Token::new(token), namespace: None };
+        let login = Login { server: server.parse().expect("a URI"), authority: None, token: Token::new(token), namespace: None };
         write_private(&home.join(file), &login.to_yaml().expect("YAML")).expect("written");
     }
 
     #[test]
     fn addresses_are_completed_or_refused() {
-        assert_eq!(server_address("127.0.0.1:6780").expect("fine"), "http://127.0.0.1:6780/");
+        assert_eq!(server_address("127.0.0.1:6780").expect("fine"), "https://127.0.0.1:6780/");
         assert_eq!(server_address("https://host/").expect("fine"), "https://host/");
         for wrong in ["ftp://host", "http://user@host", "http://", "no spaces"] {
             assert!(server_address(wrong).is_err(), "{wrong}");
         }
     }
 
-    #[tokio::test]
-    async fn a_token_is_never_sent_to_another_server() {
+    #[test]
+    fn a_token_is_never_sent_to_another_server() {
         let home = tempfile::tempdir().expect("a directory");
         keep(home.path(), SERVER_FILE, "http://127.0.0.1:6780", "secret");
         let token_for = |server: &str| {
             let mut arguments = arguments(home.path());
             arguments.server = Some(server.to_owned());
-            arguments.session().expect("a session").token.map(|token| token.reveal().to_owned())
+            arguments.login().expect("a login").token.map(|token| token.reveal().to_owned())
         };
         assert_eq!(token_for("http://127.0.0.1:6780/"), Some("secret".to_owned()));
         assert_eq!(token_for("http://127.0.0.1:6781"), None);
@@ -220,7 +274,7 @@ mod tests {
 
     #[tokio::test]
     async fn tokens_do_not_travel_in_plain_text() {
-        let outcome = Session::new("http://10.1.2.3:6780".parse().expect("a URI"), Token::new("secret"), "default".to_owned());
+        let outcome = Session::new("http://10.1.2.3:6780".parse().expect("a URI"), None, Token::new("secret"), "default".to_owned());
         let failure = outcome.err().expect("refused");
         assert!(!failure.to_string().contains("secret"));
         insta::assert_snapshot!(failure);

@@ -115,12 +115,15 @@ impl Failure {
         let failure = Self::new(what);
         match error {
             kube::Error::Api(status) => failure.of_status(&status),
-            kube::Error::TlsRequired => failure
-                .why("this build speaks plain HTTP only")
-                .hint("use an http:// address on this machine, or a tunnel to it: ssh -L 6780:127.0.0.1:6780 HOST"),
             kube::Error::Service(error) => {
                 let error: Box<dyn StdError> = error;
-                failure.because(error).unreachable()
+                let failure = failure.because(error);
+                if failure.why.iter().any(|why| why.contains("certificate")) {
+                    return failure
+                        .hint("--certificate-authority names the file of who signs the server's certificate")
+                        .with_exit(Exit::Unreachable);
+                }
+                failure.unreachable()
             }
             kube::Error::HyperError(error) => failure.because(Box::<dyn StdError>::from(error)).unreachable(),
             kube::Error::UpgradeConnection(error) => failure

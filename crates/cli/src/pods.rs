@@ -4,6 +4,7 @@ mod follow;
 mod lines;
 mod printer;
 mod state;
+mod waiting;
 
 use fermion_api::ai::{DevEnvironment, InferenceService, TrainingJob};
 use fermion_api::labels;
@@ -17,6 +18,7 @@ use crate::failure::{Attempt as _, Exit, Failure, Outcome};
 pub(crate) use follow::{Follow, Start};
 pub(crate) use printer::Printer;
 pub(crate) use state::{container_started, reason_to_wait};
+pub(crate) use waiting::why as why_waiting;
 
 /// A kind whose objects have pods.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,7 +53,7 @@ impl Owner {
     }
 
     /// The label by which its pods carry its name.
-    fn label(self) -> Option<&'static str> {
+    pub(crate) fn label(self) -> Option<&'static str> {
         match self {
             Self::Job => Some(labels::TRAINING_JOB),
             Self::Environment => Some(labels::DEV_ENVIRONMENT),
@@ -99,6 +101,11 @@ impl Resolved {
     /// As it is told in sentences: "job `digits`".
     pub(crate) fn title(&self) -> String {
         format!("{} `{}`", self.owner.noun(), self.name)
+    }
+
+    /// As it is typed: `job/digits`.
+    pub(crate) fn reference(&self) -> String {
+        format!("{}/{}", self.owner.prefixes()[0], self.name)
     }
 
     /// Its pods, in the order of their names.

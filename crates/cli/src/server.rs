@@ -6,6 +6,7 @@
 
 mod access;
 mod pool;
+mod port;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -13,6 +14,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use axum::extract::ConnectInfo;
 use fermion_apiserver::{Api, Identity, SystemClock};
 use fermion_gateway::Gateway;
 use fermion_store::Store;
@@ -21,6 +23,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use pool::LocalPool;
+use port::{Certificate, Peer, Port};
 
 /// How long open requests may take to end once the server is asked to stop.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
@@ -58,8 +61,8 @@ pub(crate) async fn run(arguments: ServerArgs) -> anyhow::Result<()> {
     let began = Instant::now();
     if !arguments.listen.ip().is_loopback() {
         anyhow::bail!(
-            "{} is not a loopback address: connections are not encrypted yet, so tokens would cross the network in clear; \
-             listen on 127.0.0.1 and put a TLS proxy in front",
+            "{} is not a loopback address: apps in containers still share one origin with the API, which is safe on one machine only; \
+             listen on 127.0.0.1",
             arguments.listen
         );
     }
@@ -73,17 +76,23 @@ pub(crate) async fn run(arguments: ServerArgs) -> anyhow::Result<()> {
     let address = listener.local_addr().context("cannot tell the address listened on")?;
     let (stop, stopping) = watch::channel(false);
     let api = Api::new(store.clone(), Arc::new(SystemClock), stopping.clone())?;
-    access::prepare(&api, &home, address, arguments.announce.as_deref()).await?;
+    let certificate = Certificate::prepare(&home, address)?;
+    access::prepare(&api, &home, address, &certificate.authority_pem, arguments.announce.as_deref()).await?;
 
     let gateway = Gateway::new(api.client(Identity::component("gateway")), fermion_gateway::Options::default());
     let router = gateway.router().merge(api.router());
-    let mut http = tokio::spawn(serve(listener, router, stopping.clone()));
+    let mut http = tokio::spawn(serve(Port::open(listener, &certificate)?, router, stopping.clone()));
     let expiry = tokio::spawn(api.clone().expire_until_shutdown());
-    let controllers = tokio::spawn(fermion_controllers::run(
+    let controllers = fermion_controllers::run(
         api.client(Identity::component("controllers")),
         fermion_controllers::Options::default(),
-        stopping.clone(),
-    ));
+        fermion_controllers::Shutdown::new(stopping.clone()),
+    );
+    let controllers = tokio::spawn(async move {
+        if let Err(error) = controllers.await {
+            tracing::error!(%error, "the controllers ended; nothing is scheduled until the next start");
+        }
+    });
     api.set_ready();
     tracing::info!(%address, ready_after_ms = began.elapsed().as_millis() as u64, "ready");
     let pool = if arguments.no_node { None } else { Some(LocalPool::start(&api, &home, stopping.clone())) };
@@ -100,10 +109,8 @@ pub(crate) async fn run(arguments: ServerArgs) -> anyhow::Result<()> {
     if let Some(pool) = pool {
         pool.stop().await;
     }
-    for (part, task) in [("controllers", controllers), ("expiry", expiry)] {
-        if tokio::time::timeout(STOP_TIMEOUT, task).await.is_err() {
-            tracing::warn!(part, "did not end in time; its next start carries on");
-        }
+    if tokio::time::timeout(STOP_TIMEOUT, async { tokio::join!(controllers, expiry) }).await.is_err() {
+        tracing::warn!("the controllers did not end in time; their next start carries on");
     }
     if tokio::time::timeout(STOP_TIMEOUT, http).await.is_err() {
         tracing::info!("closing connections that are still open");
@@ -117,7 +124,7 @@ pub(crate) async fn run(arguments: ServerArgs) -> anyhow::Result<()> {
 pub(crate) async fn teardown(arguments: TeardownArgs) -> anyhow::Result<()> {
     let home = home(arguments.home)?;
     let report = fermion_node::runtime::teardown(&home, arguments.purge).await?;
-    eprintln!("{report}");
+    eprintln!("{report:?}");
     Ok(())
 }
 
@@ -129,9 +136,15 @@ fn home(given: Option<PathBuf>) -> anyhow::Result<PathBuf> {
 
 /// The home holds tokens and volumes: only its owner looks in.
 fn create_home(home: &Path) -> anyhow::Result<()> {
-    use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(home).with_context(|| format!("cannot create {}", home.display()))?;
+    use std::os::unix::fs::PermissionsExt as _;
+    create_private_folder(home)?;
     std::fs::set_permissions(home, std::fs::Permissions::from_mode(0o700)).with_context(|| format!("cannot protect {}", home.display()))
+}
+
+/// Makes a folder, and those above it, that only its owner may enter.
+fn create_private_folder(folder: &Path) -> anyhow::Result<()> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).with_context(|| format!("cannot create {}", folder.display()))
 }
 
 fn start_log() {
@@ -141,15 +154,15 @@ fn start_log() {
     let _already_set = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).try_init();
 }
 
-async fn serve(listener: TcpListener, router: axum::Router, mut stopping: watch::Receiver<bool>) -> anyhow::Result<()> {
-    use axum::serve::ListenerExt as _;
-    let listener = listener.tap_io(|stream| {
-        // Small answers must not wait for more data to come.
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "a connection keeps its delay");
+async fn serve(port: Port, router: axum::Router, mut stopping: watch::Receiver<bool>) -> anyhow::Result<()> {
+    // Everything behind the port asks for the peer by its plain address.
+    let router = router.layer(axum::middleware::map_request(|mut request: axum::extract::Request| async move {
+        if let Some(ConnectInfo(Peer(address))) = request.extensions().get::<ConnectInfo<Peer>>().copied() {
+            request.extensions_mut().insert(ConnectInfo(address));
         }
-    });
-    axum::serve(listener, router)
+        request
+    }));
+    axum::serve(port, router.into_make_service_with_connect_info::<Peer>())
         .with_graceful_shutdown(async move {
             drop(stopping.wait_for(|stop| *stop).await);
         })

@@ -1,6 +1,6 @@
 //! `fermion run`: a command as a training job, followed to its end.
 
-mod follow;
+pub(crate) mod follow;
 mod submit;
 
 use fermion_api::ai::TrainingJob;

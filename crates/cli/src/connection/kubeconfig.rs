@@ -1,12 +1,12 @@
 //! Kubeconfig files, as far as a server of ours needs them: its address and a token.
 //! `kubectl` reads the same files.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use http::Uri;
 use serde::Deserialize;
 
-use super::{Token, server_address};
+use super::{Authority, Token, server_address};
 use crate::failure::{Failure, Outcome};
 
 /// Name of the cluster, user and context in files we write.
@@ -16,6 +16,8 @@ const NAME: &str = "fermion";
 #[derive(Clone, Debug)]
 pub(crate) struct Login {
     pub(crate) server: Uri,
+    /// Who signs the server's certificate; the machine's own trust when left out.
+    pub(crate) authority: Option<Authority>,
     pub(crate) token: Option<Token>,
     pub(crate) namespace: Option<String>,
 }
@@ -41,8 +43,13 @@ struct Named<T> {
 }
 
 #[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
 struct Cluster {
     server: String,
+    #[serde(default)]
+    certificate_authority_data: Option<String>,
+    #[serde(default)]
+    certificate_authority: Option<PathBuf>,
 }
 
 #[derive(Deserialize)]
@@ -85,16 +92,25 @@ impl Login {
             (None, Some(file)) => Some(Token::from_file(Path::new(file))?),
             (None, None) => None,
         };
-        Ok(Some(Self { server: server_address(&cluster.server)?, token, namespace: context.namespace.clone() }))
+        let authority = match (&cluster.certificate_authority_data, &cluster.certificate_authority) {
+            (Some(data), _) => Some(Authority::from_base64(data).map_err(broken)?),
+            (None, Some(file)) => Some(Authority::from_file(file)?),
+            (None, None) => None,
+        };
+        Ok(Some(Self { server: server_address(&cluster.server)?, authority, token, namespace: context.namespace.clone() }))
     }
 
     /// The login as a kubeconfig.
     pub(crate) fn to_yaml(&self) -> Outcome<String> {
         let context = serde_json::json!({"cluster": NAME, "user": NAME, "namespace": self.namespace});
+        let cluster = serde_json::json!({
+            "server": self.server.to_string().trim_end_matches('/'),
+            "certificate-authority-data": self.authority.as_ref().map(Authority::to_base64),
+        });
         let file = serde_json::json!({
             "apiVersion": "v1",
             "kind": "Config",
-            "clusters": [{"name": NAME, "cluster": {"server": self.server.to_string().trim_end_matches('/')}}],
+            "clusters": [{"name": NAME, "cluster": without_nulls(cluster)}],
             "users": [{"name": NAME, "user": {"token": self.token.as_ref().map(Token::reveal)}}],
             "contexts": [{"name": NAME, "context": without_nulls(context)}],
             "current-context": NAME,
@@ -124,12 +140,14 @@ mod tests {
         let path = directory.path().join("login");
         let login = Login {
             server: "http://127.0.0.1:6780".parse().expect("a URI"),
+            authority: Some(Authority::example()),
             token: Token::new("secret"),
             namespace: Some("examples".to_owned()),
         };
         std::fs::write(&path, login.to_yaml().expect("YAML")).expect("written");
         let read = Login::read(&path).expect("readable").expect("there");
         assert_eq!(read.server, login.server);
+        assert_eq!(read.authority, login.authority);
         assert_eq!(read.token, login.token);
         assert_eq!(read.namespace, login.namespace);
     }

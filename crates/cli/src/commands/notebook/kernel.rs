@@ -1,12 +1,16 @@
 //! A kernel, and the channel to it.
 
 use futures::{SinkExt as _, StreamExt as _};
-use http::header::{AUTHORIZATION, HeaderValue};
+use http::{StatusCode, header};
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
+use kube::client::Body;
 use serde_json::Value;
-use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
-use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
+use tokio_tungstenite::tungstenite::handshake::client::generate_key;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tokio_tungstenite::tungstenite::protocol::Role;
 
 use super::message::{self, Reply};
 use crate::connection::Session;
@@ -21,7 +25,7 @@ pub(super) struct Kernel {
 
 /// A WebSocket to a kernel.
 pub(super) struct Channel {
-    socket: WebSocketStream<TcpStream>,
+    socket: WebSocketStream<TokioIo<Upgraded>>,
     session_id: String,
     message_id: String,
 }
@@ -48,26 +52,30 @@ impl Kernel {
         Ok(())
     }
 
+    /// Opens a WebSocket the way every other request goes: same connection, TLS and identity.
+    /// Handshake: RFC 6455 section 4.1.
     pub(super) async fn connect(&self, session: &Session) -> Outcome<Channel> {
-        let failed = |error: Box<dyn std::error::Error>| {
-            Failure::new("cannot open a WebSocket to the kernel").because(error).with_exit(Exit::Unreachable)
-        };
-        let (Some("http"), Some(host)) = (session.server.scheme_str(), session.server.host()) else {
-            return Err(Failure::new("cannot open a WebSocket to the kernel").why("this build speaks plain HTTP only"));
-        };
-        let port = session.server.port_u16().unwrap_or(80);
+        let failed = |why: String| Failure::new("cannot open a WebSocket to the kernel").why(why).with_exit(Exit::Unreachable);
         let session_id = uuid::Uuid::new_v4().simple().to_string();
-        let authority = session.server.authority().map(http::uri::Authority::as_str).unwrap_or_default();
-        let address = format!("ws://{authority}{}/api/kernels/{}/channels?session_id={session_id}", self.root, self.id);
-        let mut request = address.into_client_request().map_err(|error| failed(error.into()))?;
-        if let Some(token) = &session.token {
-            let mut value = HeaderValue::from_str(&format!("Bearer {}", token.reveal())).map_err(|error| failed(error.into()))?;
-            value.set_sensitive(true);
-            request.headers_mut().insert(AUTHORIZATION, value);
+        let key = generate_key();
+        let request = http::Request::get(format!("{}/api/kernels/{}/channels?session_id={session_id}", self.root, self.id))
+            .header(header::CONNECTION, "Upgrade")
+            .header(header::UPGRADE, "websocket")
+            .header(header::SEC_WEBSOCKET_VERSION, "13")
+            .header(header::SEC_WEBSOCKET_KEY, &key)
+            .body(Body::empty())
+            .map_err(|error| failed(error.to_string()))?;
+        let response = session.client.send(request).await.attempt(|| "cannot open a WebSocket to the kernel".to_owned())?;
+        if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            return Err(failed(format!("the server answered {} instead of opening it", response.status())));
         }
-        let stream =
-            TcpStream::connect((host.trim_start_matches('[').trim_end_matches(']'), port)).await.map_err(|error| failed(error.into()))?;
-        let (socket, _) = tokio_tungstenite::client_async(request, stream).await.map_err(|error| failed(error.into()))?;
+        let accepted =
+            response.headers().get(header::SEC_WEBSOCKET_ACCEPT).is_some_and(|value| value == derive_accept_key(key.as_bytes()).as_str());
+        if !accepted {
+            return Err(failed("the answer to the handshake is not right".to_owned()));
+        }
+        let upgraded = hyper::upgrade::on(response).await.map_err(|error| failed(error.to_string()))?;
+        let socket = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Client, None).await;
         Ok(Channel { socket, session_id, message_id: uuid::Uuid::new_v4().simple().to_string() })
     }
 }

@@ -4,9 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use fermion_api::ai::training_job::Phase;
-use fermion_api::ai::{TrainingJob, Workload};
+use fermion_api::ai::{TrainingJob, TrainingJobStatus, Workload};
 use fermion_api::assets::Image;
-use fermion_api::assets::image;
 use fermion_api::{conditions, labels};
 use futures::stream::{self, BoxStream};
 use futures::{Stream, StreamExt as _};
@@ -21,7 +20,7 @@ use crate::commands::logs::{LINES_WAITING_MAX, STREAMS_MAX};
 use crate::connection::Session;
 use crate::failure::{Exit, Failure, Outcome};
 use crate::output::{self, Progress, Style};
-use crate::pods::{Follow, Printer, Start, container_names, container_started, reason_to_wait};
+use crate::pods::{Follow, Printer, Start, container_names, container_started, why_waiting};
 
 /// How long the logs may take to end after the job has.
 const DRAIN_WAIT: Duration = Duration::from_secs(20);
@@ -57,7 +56,7 @@ struct Readers {
     told_of_limit: bool,
 }
 
-pub(super) async fn to_the_end(session: &Session, job: &TrainingJob) -> Outcome<Exit> {
+pub(crate) async fn to_the_end(session: &Session, job: &TrainingJob) -> Outcome<Exit> {
     let name = job.name_any();
     let mut changes = changes(session, &name);
     let mut view = View::new(job);
@@ -232,33 +231,11 @@ impl View {
 
     /// What the job waits for, in words; `None` once it runs.
     fn waits_for(&self) -> Option<String> {
-        if self.pods.values().any(|pod| container_names(pod).iter().any(|name| container_started(pod, name))) {
-            return None;
-        }
         if self.job.spec.suspend {
             return Some("suspended; it starts when spec.suspend is cleared".to_owned());
         }
-        if let Some(waiting) = self.workload.as_ref().and_then(|workload| workload.status.as_ref()?.waiting.as_ref()) {
-            return Some(format!("waiting: {} (place {} in its queue)", waiting.message, waiting.position));
-        }
-        if let Some(text) = self.image_in_work() {
-            return Some(text);
-        }
-        Some(match self.pods.values().find_map(reason_to_wait) {
-            Some(reason) => format!("starting: {reason}"),
-            None => "starting".to_owned(),
-        })
-    }
-
-    /// The image that is being built for the job.
-    fn image_in_work(&self) -> Option<String> {
-        let specs = self.job.spec.roles.iter().filter_map(|role| role.template.spec.as_ref());
-        let references = specs.flat_map(|spec| &spec.containers).filter_map(|container| container.image.as_ref());
-        references.filter_map(|reference| self.images.get(reference)).find_map(|image| {
-            let status = image.status.as_ref().filter(|status| status.phase == image::Phase::Building)?;
-            let step = status.progress.as_deref().unwrap_or("in work");
-            Some(format!("building image {}: {step}", image.spec.reference))
-        })
+        let pods: Vec<&Pod> = self.pods.values().collect();
+        why_waiting(self.workload.as_ref(), pods, self.images.values())
     }
 
     /// How the job ended, as an exit code and in words.
@@ -266,16 +243,20 @@ impl View {
         if self.gone {
             return Err(Failure::new(format!("job `{}` was deleted before it ended", self.name)).with_exit(Exit::Missing));
         }
-        let status = self.job.status.clone().unwrap_or_default();
-        if status.phase == Phase::Succeeded {
-            return Ok(Exit::Done);
-        }
-        let said =
-            conditions::find(&status.conditions, "Complete").map(|complete| complete.message.clone()).filter(|message| !message.is_empty());
-        output::note(&format!("job {} failed: {}", self.name, output::plain(&said.unwrap_or_else(|| "it gave no reason".to_owned()))));
-        let code = status.exit_code.filter(|code| *code != 0).unwrap_or(1);
-        Ok(Exit::Of(u8::try_from(code & 0xff).ok().filter(|code| *code != 0).unwrap_or(1)))
+        result(&self.name, &self.job.status.clone().unwrap_or_default())
     }
+}
+
+/// How an ended job ended, as an exit code; a failure is also told in words.
+pub(crate) fn result(name: &str, status: &TrainingJobStatus) -> Outcome<Exit> {
+    if status.phase == Phase::Succeeded {
+        return Ok(Exit::Done);
+    }
+    let said =
+        conditions::find(&status.conditions, "Complete").map(|complete| complete.message.clone()).filter(|message| !message.is_empty());
+    output::note(&format!("job {name} failed: {}", output::plain(&said.unwrap_or_else(|| "it gave no reason".to_owned()))));
+    let code = status.exit_code.filter(|code| *code != 0).unwrap_or(1);
+    Ok(Exit::Of(u8::try_from(code & 0xff).ok().filter(|code| *code != 0).unwrap_or(1)))
 }
 
 impl Readers {
@@ -341,15 +322,6 @@ mod tests {
         view.take(Change::Workload(Event::Apply(workload.expect("a workload"))));
         assert_eq!(view.waits_for().as_deref(), Some("waiting: 1 more cpu is needed (place 3 in its queue)"));
         view.workload = None;
-        let image = serde_json::from_value(json!({
-            "apiVersion": "assets.fermion.dev/v1alpha1", "kind": "Image", "metadata": {"name": "python"},
-            "spec": {"reference": "fermion.dev/python:latest"}, "status": {"phase": "Building", "progress": "step 3 of 5: pip packages"},
-        }));
-        view.take(Change::Image(Event::Apply(image.expect("an image"))));
-        assert_eq!(view.waits_for().as_deref(), Some("building image fermion.dev/python:latest: step 3 of 5: pip packages"));
-        view.images.clear();
-        view.take(Change::Pod(Event::Apply(pod(json!({"waiting": {"reason": "ErrImagePull", "message": "no such image"}})))));
-        assert_eq!(view.waits_for().as_deref(), Some("starting: ErrImagePull: no such image"));
         view.take(Change::Pod(Event::Apply(pod(json!({"running": {}})))));
         assert_eq!(view.waits_for(), None);
     }
