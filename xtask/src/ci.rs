@@ -1,0 +1,65 @@
+//! `cargo xtask ci`: everything a change must pass, the same here as on the build server.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+
+use crate::console::{self, Console};
+use crate::{licences, metadata, process, test, tidy, tools, workspace};
+
+/// One check: its name and what it does.
+type Step = (&'static str, fn(&Console) -> Result<()>);
+
+/// Cheap ones first, so that a slip is told soon.
+const STEPS: [Step; 6] = [
+    ("format", format),
+    ("tidy", |_| tidy::run()),
+    ("licences", |_| licences::run(&metadata::read()?)),
+    ("lints", lints),
+    ("build", build),
+    ("tests", tests),
+];
+
+pub(crate) fn run() -> Result<()> {
+    let console = Console::new();
+    keep_builds()?;
+    let mut took: Vec<(&str, Duration)> = Vec::new();
+    for (name, step) in STEPS {
+        let begun = Instant::now();
+        console.step(name);
+        step(&console).with_context(|| format!("the step `{name}` failed; run it alone with the command below"))?;
+        took.push((name, begun.elapsed()));
+    }
+    console::heading("ci")?;
+    for (name, time) in &took {
+        console::answer(&format!("{name:<10} {:>7.1} s", time.as_secs_f64()))?;
+    }
+    Ok(())
+}
+
+/// On a build server, what is built is kept outside the clone, which is new each time.
+fn keep_builds() -> Result<()> {
+    let on_server = std::env::var_os("CI").is_some_and(|value| value == "true" || value == "1");
+    if on_server && std::env::var_os("CARGO_TARGET_DIR").is_none() {
+        workspace::use_target(tools::cache()?.join("target"));
+    }
+    Ok(())
+}
+
+fn format(_: &Console) -> Result<()> {
+    process::run(workspace::cargo("fmt").args(["--all", "--check"]), "cargo fmt --all").map(drop)
+}
+
+fn lints(_: &Console) -> Result<()> {
+    let mut clippy = workspace::cargo("clippy");
+    clippy.args(["--workspace", "--all-targets", "--quiet", "--", "--deny", "warnings"]);
+    process::run(&mut clippy, "cargo clippy --workspace --all-targets").map(drop)
+}
+
+fn build(_: &Console) -> Result<()> {
+    process::run(workspace::cargo("build").args(["--workspace", "--all-targets"]), "cargo build --workspace --all-targets").map(drop)
+}
+
+fn tests(console: &Console) -> Result<()> {
+    test::run_with(console, None)
+}

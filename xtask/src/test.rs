@@ -1,0 +1,64 @@
+//! `cargo xtask test`: installs what the tests need, then runs them all.
+
+use std::process::Command;
+
+use anyhow::Result;
+
+use crate::console::Console;
+use crate::{packages, process, tools, workspace};
+
+/// Tells the tests which kubectl to drive.
+const KUBECTL_VARIABLE: &str = "FERMION_TEST_KUBECTL";
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct TestArguments {
+    /// Only tests whose names contain this
+    filter: Option<String>,
+}
+
+pub(crate) fn run(arguments: TestArguments) -> Result<()> {
+    let console = Console::new();
+    run_with(&console, arguments.filter.as_deref())
+}
+
+/// Runs the tests; the runner's own summary comes last.
+pub(crate) fn run_with(console: &Console, filter: Option<&str>) -> Result<()> {
+    packages::install(console, &packages::TO_RUN)?;
+    packages::install(console, &packages::TO_TEST)?;
+    let kubectl = tools::kubectl(console)?;
+    console.step(&format!("kubectl: {}", kubectl.display()));
+    let mut runner = runner(tools::in_path("cargo-nextest").is_some(), filter);
+    runner.env(KUBECTL_VARIABLE, kubectl);
+    process::show(&mut runner, "the failed tests are listed above; `cargo xtask test NAME` runs one alone")
+}
+
+/// nextest where it is installed, as it is faster and reports better; else cargo's own.
+fn runner(nextest: bool, filter: Option<&str>) -> Command {
+    let mut command = workspace::cargo(if nextest { "nextest" } else { "test" });
+    if nextest {
+        command.args(["run", "--workspace", "--no-fail-fast"]);
+        command.args(filter);
+    } else {
+        command.args(["--workspace", "--no-fail-fast", "--lib", "--bins", "--tests"]);
+        if let Some(filter) = filter {
+            command.args(["--", filter]);
+        }
+    }
+    command
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(command: &Command) -> String {
+        command.get_args().map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn both_runners_take_a_filter() {
+        assert_eq!(words(&runner(true, Some("quota"))), "nextest run --workspace --no-fail-fast quota");
+        assert_eq!(words(&runner(false, Some("quota"))), "test --workspace --no-fail-fast --lib --bins --tests -- quota");
+        assert_eq!(words(&runner(true, None)), "nextest run --workspace --no-fail-fast");
+    }
+}
