@@ -26,6 +26,8 @@ pub const CREATED_BY: &str = "fermion.dev/created-by";
 /// Annotation of a TrainingJob's Workload: whether its pods were made for debug mode, and with
 /// which entry point.
 pub const ENTRY_POINT: &str = "fermion.dev/entry-point";
+/// Annotation of a Workload: the generation of its owner that its pod sets were made from.
+pub const RENDERED_GENERATION: &str = "fermion.dev/rendered-generation";
 /// Annotation of a pod: how many pods its gang has; the node waits for their addresses before it starts
 /// containers.
 pub const GANG_SIZE: &str = "fermion.dev/gang-size";

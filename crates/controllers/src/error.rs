@@ -19,6 +19,9 @@ pub enum Error {
     /// An object lacks a field that the API server sets on every object.
     #[error("{object} has no {field}, which the API server sets on every object")]
     Incomplete { object: String, field: &'static str },
+    /// The name needed is used by an object of somebody else.
+    #[error("{wanted_by} needs the name of {object}, which belongs to somebody else; delete or rename one of them")]
+    NameTaken { object: String, wanted_by: String },
     /// A value cannot be written as JSON.
     #[error("cannot write {object} as JSON")]
     Json {

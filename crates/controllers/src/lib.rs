@@ -13,6 +13,7 @@
 //! - Controllers see the API and nothing else: no store, no node, no gateway, not each other.
 
 mod cache;
+mod children;
 mod error;
 mod events;
 mod owner;
@@ -20,6 +21,7 @@ mod reconciling;
 mod scheduler;
 mod shutdown;
 mod status;
+mod training_job;
 mod workload;
 
 use std::time::Duration;
@@ -38,11 +40,13 @@ pub use crate::shutdown::Shutdown;
 pub struct Options {
     /// How often every object is looked at without a change.
     pub sweep: Duration,
+    /// How often the metrics of a running job are read.
+    pub metrics_interval: Duration,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { sweep: Duration::from_secs(30) }
+        Self { sweep: Duration::from_secs(30), metrics_interval: Duration::from_secs(5) }
     }
 }
 
@@ -64,7 +68,8 @@ pub async fn run(client: Client, options: Options, shutdown: Shutdown) -> Result
     caches.pods.filled().await?;
     caches.workloads.filled().await?;
     tasks.spawn(scheduler::run(client.clone(), caches.clone(), nodes, options.clone(), shutdown.clone()));
-    tasks.spawn(workload::run(client, caches, options, shutdown));
+    tasks.spawn(workload::run(client.clone(), caches.clone(), options.clone(), shutdown.clone()));
+    tasks.spawn(training_job::run(client, caches, options, shutdown));
     tasks.join_all().await;
     Ok(())
 }

@@ -17,3 +17,10 @@ pub(crate) fn controller<K: Resource<DynamicType = ()>>(object: &impl Resource) 
         |owner: &&OwnerReference| owner.controller == Some(true) && owner.kind == K::kind(&()) && owner.api_version == K::api_version(&());
     owners.iter().find(ours).map(|owner| owner.name.clone())
 }
+
+/// Whether exactly this object, and not a namesake before it, is the controller.
+pub(crate) fn is_controlled_by(object: &impl Resource, owner: &impl Resource) -> bool {
+    let uid = owner.meta().uid.as_deref();
+    let owners = object.meta().owner_references.iter().flatten();
+    uid.is_some() && owners.into_iter().any(|reference| reference.controller == Some(true) && Some(reference.uid.as_str()) == uid)
+}

@@ -22,7 +22,7 @@ use kube::{Client, ResourceExt as _};
 use crate::cache::Cache;
 use crate::error::{Error, describe};
 use crate::events::{Notice, Recorder};
-use crate::{Caches, Options, Shutdown, reconciling, status};
+use crate::{Caches, Options, Shutdown, owner, reconciling, status};
 
 /// How many pods of one Workload are made or deleted at the same time.
 const REQUESTS_AT_ONCE: usize = 16;
@@ -53,8 +53,7 @@ pub(crate) fn workload_of(pod: &Pod) -> Option<String> {
 
 /// Whether the pod was made for exactly this Workload and not for a namesake before it.
 pub(crate) fn is_member(pod: &Pod, workload: &Workload) -> bool {
-    let uid = workload.metadata.uid.as_deref();
-    pod.owner_references().iter().any(|owner| owner.controller == Some(true) && Some(owner.uid.as_str()) == uid)
+    owner::is_controlled_by(pod, workload)
 }
 
 /// The pods of a Workload, as the cache has them.

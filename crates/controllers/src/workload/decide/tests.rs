@@ -1,3 +1,4 @@
+use kube::ResourceExt;
 use serde_json::json;
 
 use super::*;
@@ -82,7 +83,7 @@ fn created(decision: &Decision) -> Vec<String> {
 }
 
 fn deleted(decision: &Decision) -> Vec<String> {
-    decision.delete.iter().map(ResourceExt::name_any).collect()
+    decision.delete.iter().map(|pod| pod.name_any()).collect()
 }
 
 #[test]
