@@ -11,7 +11,9 @@ use crate::runtime::ToolError;
 use crate::runtime::tool::Tool;
 
 /// The containerd namespace in which CRI looks for images.
-const NAMESPACE: &str = "k8s.io";
+pub(crate) const NAMESPACE: &str = "k8s.io";
+/// What keeps the layers unpacked.
+pub(crate) const SNAPSHOTTER: &str = "overlayfs";
 /// How long containerd may take to take in and unpack one image.
 const IMPORT_TIMEOUT: Duration = Duration::from_secs(900);
 /// How long CRI may take to notice an image that containerd has.

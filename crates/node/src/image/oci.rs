@@ -108,6 +108,13 @@ impl Image {
         sha256(&self.manifest_bytes)
     }
 
+    /// The name under which containerd keeps all layers unpacked, one over the other.
+    pub(crate) fn chain_id(&self) -> String {
+        let mut layers = self.manifest.layers.iter().map(|layer| layer.digest.clone());
+        let lowest = layers.next().unwrap_or_default();
+        layers.fold(lowest, |chain, layer| sha256(format!("{chain} {layer}").as_bytes()))
+    }
+
     /// The bytes of all of its parts together.
     pub(crate) fn size_bytes(&self) -> u64 {
         let layers: u64 = self.manifest.layers.iter().map(|layer| layer.size).sum();
@@ -206,8 +213,12 @@ pub(crate) fn sha256_of_file(path: &Path) -> std::io::Result<(String, u64)> {
 }
 
 fn spelled(hash: &[u8]) -> String {
+    format!("sha256:{}", hexadecimal(hash))
+}
+
+pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
-    hash.iter().fold(String::from("sha256:"), |mut text, byte| {
+    bytes.iter().fold(String::new(), |mut text, byte| {
         // Writing to a String cannot fail.
         let _ = write!(text, "{byte:02x}");
         text

@@ -74,13 +74,14 @@ fn indented(lines: &[String]) -> String {
 pub(crate) struct Tool {
     program: String,
     args: Vec<OsString>,
+    label: Option<String>,
     env: Option<Vec<(OsString, OsString)>>,
     timeout: Duration,
 }
 
 impl Tool {
     pub(crate) fn new(program: &str) -> Self {
-        Self { program: program.to_owned(), args: Vec::new(), env: None, timeout: TIMEOUT }
+        Self { program: program.to_owned(), args: Vec::new(), label: None, env: None, timeout: TIMEOUT }
     }
 
     pub(crate) fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
@@ -104,8 +105,17 @@ impl Tool {
         self
     }
 
+    /// What messages call it, where the command line itself would not help.
+    pub(crate) fn label(mut self, label: &str) -> Self {
+        self.label = Some(label.to_owned());
+        self
+    }
+
     /// The command line, for messages.
     pub(crate) fn command_line(&self) -> String {
+        if let Some(label) = &self.label {
+            return label.clone();
+        }
         let mut line = self.program.clone();
         for arg in &self.args {
             line.push(' ');
@@ -207,7 +217,7 @@ async fn read_line(reader: Option<&mut BufReader<impl AsyncRead + Unpin>>, line:
 
 fn take_line(line: &mut Vec<u8>, stream: Stream, tail: &mut VecDeque<String>, each_line: &mut impl FnMut(Stream, &str)) {
     let text = String::from_utf8_lossy(line);
-    let text = text.trim_end_matches(['\n', '\r']);
+    let text = &without_passwords(text.trim_end_matches(['\n', '\r']));
     each_line(stream, text);
     if !text.trim().is_empty() {
         if tail.len() == TAIL_LINES_MAX {
@@ -224,6 +234,22 @@ fn shortened(text: &str) -> String {
         end -= 1;
     }
     text[..end].to_owned()
+}
+
+/// A line without the names and passwords that addresses of package sources may hold.
+fn without_passwords(line: &str) -> String {
+    let mut clean = String::with_capacity(line.len());
+    let mut rest = line;
+    while let Some((before, after)) = rest.split_once("://") {
+        clean.push_str(before);
+        clean.push_str("://");
+        let end = after.find(|c: char| c == '/' || c.is_whitespace() || matches!(c, '"' | '\'' | ')')).unwrap_or(after.len());
+        let (authority, more) = after.split_at(end);
+        clean.push_str(authority.rsplit_once('@').map_or(authority, |(_, host)| host));
+        rest = more;
+    }
+    clean.push_str(rest);
+    clean
 }
 
 /// The Debian package that holds a program we call.
@@ -260,6 +286,14 @@ mod tests {
         assert_eq!(status.code(), Some(3));
         assert_eq!(tail.len(), TAIL_LINES_MAX + 1);
         assert_eq!(tail.last().map(String::as_str), Some("broken"));
+    }
+
+    #[test]
+    fn passwords_in_addresses_are_not_repeated() {
+        assert_eq!(
+            without_passwords("Get http://me:s3cret@host/a and https://host/b?c=d@e https://x@y"),
+            "Get http://host/a and https://host/b?c=d@e https://y"
+        );
     }
 
     #[tokio::test]

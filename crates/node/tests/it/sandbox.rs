@@ -81,6 +81,32 @@ impl Sandbox {
         (answer.expect("a pod starts").pod_sandbox_id, config)
     }
 
+    /// Runs an image's container in a pod.
+    pub(crate) async fn run_container(&self, pod: &str, pod_config: v1::PodSandboxConfig, image: &str, command: &[&str]) -> String {
+        let config = v1::ContainerConfig {
+            metadata: Some(v1::ContainerMetadata { name: "main".to_owned(), attempt: 0 }),
+            image: Some(v1::ImageSpec { image: image.to_owned(), ..Default::default() }),
+            command: command.iter().map(|word| (*word).to_owned()).collect(),
+            log_path: "main.log".to_owned(),
+            ..Default::default()
+        };
+        let request = v1::CreateContainerRequest { pod_sandbox_id: pod.to_owned(), config: Some(config), sandbox_config: Some(pod_config) };
+        let cri = self.runtime().cri();
+        let id = cri.create_container(request).await.expect("the container is created").container_id;
+        let request = v1::StartContainerRequest { container_id: id.clone() };
+        cri.start_container(request).await.expect("the container starts");
+        id
+    }
+
+    /// Runs a shell script in a container and answers its output; it must succeed.
+    pub(crate) async fn shell(&self, container: &str, script: &str) -> String {
+        let command = ["sh", "-ec", script].map(str::to_owned).to_vec();
+        let answer = self.runtime().cri().exec_sync(container, command, PATIENCE).await.expect("exec works");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        assert_eq!(answer.exit_code, 0, "{script}: {}{}", text(&answer.stdout), text(&answer.stderr));
+        text(&answer.stdout)
+    }
+
     pub(crate) async fn pod_status(&self, id: &str) -> v1::PodSandboxStatus {
         let request = v1::PodSandboxStatusRequest { pod_sandbox_id: id.to_owned(), verbose: false };
         let answer = self.runtime().cri().pod_sandbox_status(request).await;

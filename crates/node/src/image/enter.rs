@@ -1,0 +1,59 @@
+//! Commands of a build, run with the image's file system put together in namespaces of their own
+//! (see `enter.sh`): when a command ends or is killed, so do its processes and its mounts.
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::time::Duration;
+
+use super::host_settings::HostSettings;
+use crate::runtime::tool::Tool;
+
+const SCRIPT: &str = include_str!("enter.sh");
+/// Where programs are looked for on the machine and in the image.
+pub(crate) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// A command that runs in namespaces of its own on the machine's file system.
+pub(crate) fn apart(timeout: Duration) -> Tool {
+    Tool::new("unshare").args(["--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "--mount-proc"]).timeout(timeout)
+}
+
+/// A build's folder with `lower`, `upper`, `work`, `merged` and `settings` in it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BuildFolder<'a> {
+    pub(crate) path: &'a Path,
+    /// How the image below is mounted.
+    pub(crate) below: &'a Mount,
+}
+
+/// What `mount` is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Mount {
+    pub(crate) kind: String,
+    pub(crate) source: String,
+    pub(crate) options: String,
+}
+
+impl BuildFolder<'_> {
+    /// A command of the machine's, started in the build's folder with the image at `merged`.
+    pub(crate) fn on_machine(&self, timeout: Duration, command: &[OsString]) -> Tool {
+        self.enter(timeout).arg("--").args(command)
+    }
+
+    /// A shell script in the image, as its root, with the package settings of this machine.
+    pub(crate) fn in_image(&self, settings: &HostSettings, timeout: Duration, script: &str) -> Tool {
+        let mut tool = self.enter(timeout);
+        for (source, target) in &settings.mounts {
+            tool = tool.arg(source).arg(target);
+        }
+        let variables = settings.env.iter().map(|(key, value)| format!("{key}={value}"));
+        tool.args(["--", "chroot", "merged", "/usr/bin/env", "-i"]).args(variables).arg(format!("PATH={PATH}")).args(["sh", "-euc", script])
+    }
+
+    fn enter(&self, timeout: Duration) -> Tool {
+        apart(timeout).arg("--wd").arg(self.path).args(["--", "sh", "-c", SCRIPT, "fermion-build"]).args([
+            &self.below.kind,
+            &self.below.source,
+            &self.below.options,
+        ])
+    }
+}
