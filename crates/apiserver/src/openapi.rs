@@ -7,6 +7,7 @@
 mod names;
 mod paths;
 mod schemas;
+mod shared;
 
 use std::collections::BTreeMap;
 

@@ -8,7 +8,7 @@ use k8s_openapi::api::policy::v1::Eviction;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{DeleteOptions, ListMeta, ObjectMeta, Status};
 use serde_json::{Map, Value, json};
 
-use super::{OpenApiKind, names};
+use super::{OpenApiKind, names, shared};
 use crate::schema::for_core;
 
 /// Where a schema keeps its definitions, and how its references begin.
@@ -32,7 +32,12 @@ impl Components {
         }
         let gvk = named(&kind.kind);
         let mut schema = self.take_definitions(kind.schema);
+        if !names::is_built_in(&kind.group) {
+            schema = shared::share(schema, &mut self.schemas);
+            join_lines(&mut schema);
+        }
         if let Some(fields) = schema.as_object_mut() {
+            describe_object(fields);
             fields.insert("x-kubernetes-group-version-kind".to_owned(), gvk);
             complete_object(fields);
         }
@@ -79,7 +84,7 @@ impl Components {
 }
 
 /// OpenAPI 3.0 ignores what stands beside a `$ref`, so the description moves around it.
-fn with_document_references(schema: Value) -> Value {
+pub(super) fn with_document_references(schema: Value) -> Value {
     match schema {
         Value::Object(fields) => {
             let mut fields: Map<String, Value> = fields.into_iter().map(|(key, value)| (key, with_document_references(value))).collect();
@@ -99,6 +104,44 @@ fn with_document_references(schema: Value) -> Value {
         }
         Value::Array(items) => Value::Array(items.into_iter().map(with_document_references).collect()),
         scalar => scalar,
+    }
+}
+
+/// Doc comments are broken into lines where the source is; clients break lines themselves.
+/// Paragraphs and lists stay.
+fn join_lines(schema: &mut Value) {
+    match schema {
+        Value::Object(fields) => {
+            for (key, value) in fields {
+                match value {
+                    Value::String(text) if key == "description" => *text = joined(text),
+                    other => join_lines(other),
+                }
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(join_lines),
+        _ => {}
+    }
+}
+
+fn joined(text: &str) -> String {
+    let mut joined = String::with_capacity(text.len());
+    for line in text.lines() {
+        let begins_anew = line.is_empty() || line.starts_with(['-', '*', '`', ' ', '|', '#']);
+        if !joined.is_empty() {
+            joined.push(if begins_anew || joined.ends_with('\n') { '\n' } else { ' ' });
+        }
+        joined.push_str(line);
+    }
+    joined
+}
+
+/// A derived kind is described by its `spec`; of the whole it says only that it was derived.
+fn describe_object(schema: &mut Map<String, Value>) {
+    let says_nothing = schema.get("description").and_then(Value::as_str).is_none_or(|text| text.starts_with("Auto-generated derived type"));
+    let described = schema.get("properties").and_then(|properties| properties.get("spec")).and_then(|spec| spec.get("description"));
+    if let Some(description) = described.cloned().filter(|_| says_nothing) {
+        schema.insert("description".to_owned(), description);
     }
 }
 
@@ -143,4 +186,21 @@ fn list_schema(kind: &str, item: &str, gvk: &Value) -> Value {
         },
         "x-kubernetes-group-version-kind": gvk,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::joined;
+
+    #[test]
+    fn lines_are_joined_and_paragraphs_kept() {
+        for (text, expected) in [
+            ("one line", "one line"),
+            ("two\nlines", "two lines"),
+            ("first\nparagraph\n\nsecond\none", "first paragraph\n\nsecond one"),
+            ("a list:\n- one\n- two", "a list:\n- one\n- two"),
+        ] {
+            assert_eq!(joined(text), expected);
+        }
+    }
 }
