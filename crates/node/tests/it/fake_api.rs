@@ -161,9 +161,8 @@ impl FakeApi {
     /// The statuses a pod has had, in order, the last one last.
     pub(crate) fn pod_history(&self, name: &str) -> Vec<Value> {
         let inner = self.inner.lock().expect("not poisoned");
-        let of_pod = |(_, _, collection, object): &&(u64, &str, String, Value)| {
-            collection == "/api/v1/pods" && object["metadata"]["name"] == name
-        };
+        let of_pod =
+            |(_, _, collection, object): &&(u64, &str, String, Value)| collection == "/api/v1/pods" && object["metadata"]["name"] == name;
         inner.log.iter().filter(of_pod).map(|(.., object)| object["status"].clone()).collect()
     }
 
@@ -262,8 +261,7 @@ async fn serve(State(api): State<FakeApi>, request: Request) -> Response {
             let patch = if target.status { json!({ "status": body["status"] }) } else { body };
             let before = object.clone();
             merge(&mut object, &patch);
-            let object =
-                if before == object { object } else { api.store(&mut inner, &target, &name, "MODIFIED", object) };
+            let object = if before == object { object } else { api.store(&mut inner, &target, &name, "MODIFIED", object) };
             axum::Json(object).into_response()
         }
         (Method::DELETE, Some(name)) => {
@@ -276,8 +274,7 @@ async fn serve(State(api): State<FakeApi>, request: Request) -> Response {
 
 /// Whether an object is in the collection asked for; of selectors only `spec.nodeName` is known.
 fn selects(target: &Target, query: &str, object: &Value) -> bool {
-    let in_namespace =
-        target.namespace.as_deref().is_none_or(|namespace| object["metadata"]["namespace"] == namespace);
+    let in_namespace = target.namespace.as_deref().is_none_or(|namespace| object["metadata"]["namespace"] == namespace);
     let on_node = !query.contains("spec.nodeName") || object["spec"]["nodeName"] == "local";
     in_namespace && on_node
 }
@@ -299,16 +296,14 @@ fn list(api: &FakeApi, target: &Target, query: &str) -> Response {
 }
 
 fn watch_collection(api: &FakeApi, target: Target, query: &str) -> Response {
-    let from: u64 = query
-        .split('&')
-        .find_map(|pair| pair.strip_prefix("resourceVersion="))
-        .and_then(|text| text.parse().ok())
-        .unwrap_or(0);
+    let from: u64 = query.split('&').find_map(|pair| pair.strip_prefix("resourceVersion=")).and_then(|text| text.parse().ok()).unwrap_or(0);
     let query = query.to_owned();
     let state = (api.clone(), api.revision.subscribe(), from);
     let stream = futures::stream::unfold(state, move |(api, mut changes, mut seen)| {
-        let (target, query) =
-            (Target { name: None, status: false, collection: target.collection.clone(), namespace: target.namespace.clone() }, query.clone());
+        let (target, query) = (
+            Target { name: None, status: false, collection: target.collection.clone(), namespace: target.namespace.clone() },
+            query.clone(),
+        );
         async move {
             loop {
                 let mut lines = String::new();
