@@ -152,6 +152,9 @@ impl Failure {
                 self.hint("log in with `fermion login SERVER`, or give a token by FERMION_TOKEN or --token-file").with_exit(Exit::Denied)
             }
             403 => self.hint("ask an administrator for the right to do this").with_exit(Exit::Denied),
+            404 if message.starts_with("namespaces ") => {
+                self.hint("a project is a namespace: `fermion get namespaces` lists them, -n names another").with_exit(Exit::Missing)
+            }
             404 => self.hint("`fermion get KIND` lists what there is; -n NAMESPACE looks in another namespace").with_exit(Exit::Missing),
             409 if status.is_already_exists() => self.hint("choose another name, or delete the one that is there"),
             409 => self.hint("somebody else changed it meanwhile; do it again"),

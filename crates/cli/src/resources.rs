@@ -1,5 +1,7 @@
 //! The kinds a server serves, found by any of their names.
 
+use std::collections::BTreeSet;
+
 use futures::future::try_join_all;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{APIResource, APIResourceList};
 use kube::Client;
@@ -12,6 +14,7 @@ use crate::failure::{Attempt as _, Exit, Failure, Outcome};
 pub(crate) struct Resource {
     pub(crate) api: ApiResource,
     pub(crate) namespaced: bool,
+    listable: bool,
     singular: String,
     short_names: Vec<String>,
     categories: Vec<String>,
@@ -60,7 +63,8 @@ impl Resources {
             let near: Vec<_> =
                 self.0.iter().filter(|known| distance(&known.api.plural, bare) <= 2).map(|known| known.api.plural.clone()).collect();
             let hint = if near.is_empty() {
-                format!("the kinds are: {}", self.0.iter().map(|known| known.api.plural.as_str()).collect::<Vec<_>>().join(", "))
+                let names: BTreeSet<&str> = self.0.iter().filter(|known| known.listable).map(|known| known.api.plural.as_str()).collect();
+                format!("the kinds are: {}", names.into_iter().collect::<Vec<_>>().join(", "))
             } else {
                 format!("did you mean {}?", near.join(" or "))
             };
@@ -95,6 +99,7 @@ impl Resource {
         Self {
             api: ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, version, &found.kind), &found.name),
             namespaced: found.namespaced,
+            listable: found.verbs.iter().any(|verb| verb == "list"),
             singular: found.singular_name,
             short_names: found.short_names.unwrap_or_default(),
             categories: found.categories.unwrap_or_default(),

@@ -16,6 +16,8 @@ const FIRST_START: &str = "30m";
 const PROGRAMS: [&str; 2] = ["train.py", "serve.py"];
 /// The jobs of `train.yaml`.
 const JOBS: [&str; 2] = ["digits", "digits-ddp"];
+/// What the drawings in `digits-sample.json` are of.
+const SAMPLE_DIGITS: [i64; 3] = [5, 6, 5];
 /// What is run in the notebook's kernel.
 const CELL: &str =
     "import sklearn.datasets as d, platform; print(f'{d.load_digits().data.shape[0]} digits, Python {platform.python_version()}')";
@@ -141,16 +143,30 @@ fn serve(console: &Console, fermion: &Fermion) -> Result<Vec<String>> {
     apply(fermion, "chat.yaml")?;
     console.step("waiting for the service `digits`");
     fermion.show(&["wait", "service/digits", "--timeout", FIRST_START], ADVICE)?;
-    let sample = fs::read_to_string(root().join("examples/digits/sample.json")).context("cannot read examples/digits/sample.json")?;
+    let sample = fs::read_to_string(root().join("examples/digits-sample.json")).context("cannot read examples/digits-sample.json")?;
     let predicted = fermion.ask(&["call", "digits", "/predict", "--data", &sample], ADVICE)?;
     console.step("waiting for the service `chat`");
     fermion.show(&["wait", "service/chat", "--timeout", FIRST_START], ADVICE)?;
     console.step(&format!("asking the language model: {QUESTION}"));
     fermion.show(&["chat", "chat", QUESTION, "--max-tokens", "80"], ADVICE)?;
     Ok(vec![
-        format!("digits, 2 replicas   POST /services/{NAMESPACE}/digits/predict says {}", predicted.trim()),
+        format!(
+            "digits, 2 replicas   POST /services/{NAMESPACE}/digits/predict: drawings of {SAMPLE_DIGITS:?} are taken for {:?}",
+            predictions(&predicted)?
+        ),
         format!("chat                 /services/{NAMESPACE}/chat/v1 speaks OpenAI's chat API; its answer stands above"),
     ])
+}
+
+/// What the service takes the drawings for.
+fn predictions(answer: &str) -> Result<Vec<i64>> {
+    let answer: Value = serde_json::from_str(answer).context("what the service answered is not JSON")?;
+    let digits: Vec<i64> = answer["predictions"].as_array().into_iter().flatten().filter_map(Value::as_i64).collect();
+    if digits.len() == SAMPLE_DIGITS.len() {
+        Ok(digits)
+    } else {
+        bail!("the service answered {answer} to {} drawings", SAMPLE_DIGITS.len())
+    }
 }
 
 #[cfg(test)]

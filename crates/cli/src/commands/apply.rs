@@ -129,6 +129,9 @@ fn three_way(last: &Value, wanted: &Value, current: &Value) -> Value {
                 }
             }
             (Some(now), value) if now == value => {}
+            // Lists are replaced whole, so one that only lacks what the server filled in would
+            // differ for ever.
+            (Some(now), value) if last.get(key) == Some(value) && covers(now, value) => {}
             (_, value) => {
                 patch.insert(key.clone(), value.clone());
             }
@@ -140,6 +143,19 @@ fn three_way(last: &Value, wanted: &Value, current: &Value) -> Value {
         }
     }
     Value::Object(patch)
+}
+
+/// Whether everything the wanted value says is so; there may be more, in objects at any depth.
+fn covers(current: &Value, wanted: &Value) -> bool {
+    match (current, wanted) {
+        (Value::Object(current), Value::Object(wanted)) => {
+            wanted.iter().all(|(key, value)| current.get(key).is_some_and(|current| covers(current, value)))
+        }
+        (Value::Array(current), Value::Array(wanted)) => {
+            current.len() == wanted.len() && current.iter().zip(wanted).all(|(current, wanted)| covers(current, wanted))
+        }
+        (current, wanted) => current == wanted,
+    }
 }
 
 fn is_empty(patch: &Value) -> bool {
@@ -261,6 +277,17 @@ mod tests {
         assert!(is_empty(&three_way(&wanted, &wanted, &current)));
         let marked = with_last_applied(json!({"metadata": {"name": "a"}, "spec": {}}));
         assert!(is_empty(&three_way(&last_applied(&marked).expect("marked"), &marked, &marked)));
+    }
+
+    #[test]
+    fn defaults_inside_of_lists_are_no_difference_but_changes_are() {
+        let wanted = json!({"roles": [{"name": "a", "ports": [1]}]});
+        let current = json!({"roles": [{"name": "a", "ports": [1], "replicas": 1}]});
+        assert!(is_empty(&three_way(&wanted, &wanted, &current)));
+        let before = json!({"roles": [{"name": "a", "ports": [1], "extra": true}]});
+        assert_eq!(three_way(&before, &wanted, &current), wanted, "a field left the file, inside of a list");
+        let changed = json!({"roles": [{"name": "a", "ports": [2], "replicas": 1}]});
+        assert_eq!(three_way(&wanted, &wanted, &changed), wanted, "somebody changed what the file says");
     }
 
     #[test]

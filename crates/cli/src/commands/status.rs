@@ -47,7 +47,7 @@ pub(crate) async fn run(arguments: StatusArguments, session: &Session) -> Outcom
     }
     let style = Style::of_stdout();
     let now = Timestamp::now();
-    output::line(&format!("{} {}", style.paint(Tone::Heading, "Server"), session.server))?;
+    output::line(&format!("{} {}", style.paint(Tone::Heading, "Server"), session.server.to_string().trim_end_matches('/')))?;
     for (title, table, none) in [
         ("Nodes", node_table(&nodes.items), "no node has joined; the server's log says why"),
         ("Pools", pool_table(&pools.items), "there is no pool"),
