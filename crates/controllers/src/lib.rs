@@ -14,6 +14,7 @@
 
 mod cache;
 mod children;
+mod dev_environment;
 mod error;
 mod events;
 mod owner;
@@ -22,6 +23,7 @@ mod scheduler;
 mod shutdown;
 mod status;
 mod training_job;
+mod trouble;
 mod workload;
 
 use std::time::Duration;
@@ -69,7 +71,8 @@ pub async fn run(client: Client, options: Options, shutdown: Shutdown) -> Result
     caches.workloads.filled().await?;
     tasks.spawn(scheduler::run(client.clone(), caches.clone(), nodes, options.clone(), shutdown.clone()));
     tasks.spawn(workload::run(client.clone(), caches.clone(), options.clone(), shutdown.clone()));
-    tasks.spawn(training_job::run(client, caches, options, shutdown));
+    tasks.spawn(training_job::run(client.clone(), caches.clone(), options.clone(), shutdown.clone()));
+    tasks.spawn(dev_environment::run(client, caches, options, shutdown));
     tasks.join_all().await;
     Ok(())
 }

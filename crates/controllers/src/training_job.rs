@@ -1,7 +1,7 @@
 //! TrainingJob controller: turns a job into a Workload, starts it over when a failure is worth
 //! it, and ends it by its own rules.
 
-pub(crate) mod decide;
+mod decide;
 mod metrics;
 mod outcome;
 mod render;

@@ -89,6 +89,22 @@ pub enum AppKind {
 /// Port of JupyterLab when none is given.
 pub const JUPYTER_PORT: i32 = 8888;
 
+/// The Secret in which the platform keeps its own tokens for an environment's apps, one key
+/// per app.
+pub fn apps_secret_name(environment: &str) -> String {
+    format!("{environment}-apps")
+}
+
+/// The claim of an environment's home volume.
+pub fn home_claim_name(environment: &str) -> String {
+    format!("{environment}-home")
+}
+
+/// Path on the platform's address under which an app is reached.
+pub fn app_path(namespace: &str, environment: &str, app: &str) -> String {
+    format!("/apps/{namespace}/{environment}/{app}/")
+}
+
 impl App {
     /// The port requests go to; `None` for a terminal.
     pub fn port(&self) -> Option<i32> {

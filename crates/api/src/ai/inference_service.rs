@@ -103,6 +103,11 @@ pub struct ModelSource {
 /// Where a model's volume is mounted in the container.
 pub const MODEL_MOUNT_PATH: &str = "/models";
 
+/// Path on the platform's address under which a service answers.
+pub fn endpoint_path(namespace: &str, service: &str) -> String {
+    format!("/services/{namespace}/{service}/")
+}
+
 /// What was observed of an InferenceService.
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, JsonSchema)]
 #[serde(rename_all = "camelCase")]

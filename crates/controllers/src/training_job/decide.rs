@@ -16,6 +16,7 @@ use super::outcome::{Failure, Outcome, judge};
 use super::render;
 use crate::events::Notice;
 use crate::reconciling::doubled;
+use crate::trouble;
 use crate::workload::pods;
 
 /// Wait before the second retry; the first comes at once.
@@ -362,29 +363,13 @@ fn waits_for(workload: Option<&Workload>, members: &[Arc<Pod>]) -> (&'static str
     if let Some(waiting) = workload.and_then(|workload| workload.status.as_ref()?.waiting.as_ref()) {
         return ("Waiting", format!("waits at place {} of its queue: {}", waiting.position, waiting.message));
     }
-    match members.iter().find_map(|pod| container_trouble(pod)) {
-        Some(trouble) => (reason::STARTING, trouble),
+    match members.iter().find_map(|pod| trouble::of(pod)) {
+        Some(trouble) => (reason::STARTING, trouble.message),
         None if members.iter().any(|pod| pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some())) => {
             (reason::STARTING, "its containers are being started".to_owned())
         }
         None => (reason::STARTING, "its pods are being made".to_owned()),
     }
-}
-
-/// What a container of a pod waits for, if it says more than that it is being made.
-pub(crate) fn container_trouble(pod: &Pod) -> Option<String> {
-    let status = pod.status.as_ref()?;
-    let containers = status.init_container_statuses.iter().flatten().chain(status.container_statuses.iter().flatten());
-    let waiting = containers.filter_map(|container| Some((container, container.state.as_ref()?.waiting.as_ref()?)));
-    let mut told = waiting.filter(|(_, waiting)| waiting.message.as_deref().is_some_and(|message| !message.is_empty()));
-    let (container, waiting) = told.next()?;
-    Some(format!(
-        "container {} of pod {} waits ({}): {}",
-        container.name,
-        pod.name_any(),
-        waiting.reason.as_deref().unwrap_or("Waiting"),
-        waiting.message.as_deref().unwrap_or_default()
-    ))
 }
 
 #[cfg(test)]
