@@ -34,7 +34,7 @@ pub const OBJECT_DEPTH_MAX: usize = 100;
 /// Schemas nested more deeply are refused.
 pub const SCHEMA_DEPTH_MAX: usize = 100;
 
-/// A schema may hold this many subschemas, references counted once. `Pod` has about 1,500.
+/// A schema may hold this many subschemas, references counted once.
 pub const SCHEMA_NODES_MAX: usize = 100_000;
 
 /// A compiled pattern may use this many bytes.
