@@ -93,6 +93,25 @@ impl Api {
         &self.credentials
     }
 
+    /// Makes the namespaces every platform has. Clients may count on them once the server is
+    /// ready.
+    ///
+    /// # Errors
+    /// When they cannot be written.
+    pub async fn ensure_namespaces(&self) -> anyhow::Result<()> {
+        let caller = Identity::component("apiserver");
+        let resource = self.catalog.find("", "v1", "namespaces").expect("namespaces are served").clone();
+        for name in ["default", fermion_api::labels::SYSTEM_NAMESPACE] {
+            let object = serde_json::json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
+            let options = write::WriteOptions { dry_run: false, field_validation: write::FieldValidation::Strict };
+            match self.create(&caller, &resource, None, object, options).await {
+                Err(error) if error.reason != "AlreadyExists" => anyhow::bail!("cannot make namespace {name}: {}", error.message),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
     /// Makes a node's HTTP interface reachable under the node's name.
     pub fn attach_node(&self, name: &str, interface: Router) {
         self.nodes.write().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), interface);

@@ -76,6 +76,7 @@ pub(crate) async fn run(arguments: ServerArgs) -> anyhow::Result<()> {
     let address = listener.local_addr().context("cannot tell the address listened on")?;
     let (stop, stopping) = watch::channel(false);
     let api = Api::new(store.clone(), Arc::new(SystemClock), stopping.clone())?;
+    api.ensure_namespaces().await?;
     let certificate = Certificate::prepare(&home, address)?;
     access::prepare(&api, &home, address, &certificate.authority_pem, arguments.announce.as_deref()).await?;
 

@@ -218,7 +218,7 @@ impl Writer {
         let Self { connection, receiver, lock, .. } = self;
         // Requests that came after the stop are answered by the end of their channel.
         drop(receiver);
-        if let Err(error) = connection.pragma_query(None, "wal_checkpoint(TRUNCATE)", |_| Ok(())) {
+        if let Err(error) = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())) {
             tracing::warn!(%error, "cannot empty the write-ahead log; the next start will");
         }
         drop(connection);

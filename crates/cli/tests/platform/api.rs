@@ -90,7 +90,8 @@ fn strategic_patches_merge_lists_of_core_kinds_by_key() {
     kubectl.apply("apiVersion: v1\nkind: Service\nmetadata: {name: web}\nspec: {selector: {app: web}, ports: [{port: 80, name: http}]}\n");
     kubectl.run(&["patch", "svc", "web", "-p", r#"{"spec":{"ports":[{"port":443,"name":"https"}]}}"#]).ok();
     assert_eq!(kubectl.field("default", "svc/web", "{.spec.ports[*].port}").map(|ports| ports.split(' ').count()), Ok(2));
-    let refused = kubectl.run(&["patch", "queue", "default", "--type", "strategic", "-p", "{}"]).refused();
+    kubectl.apply("apiVersion: compute.fermion.dev/v1alpha1\nkind: Queue\nmetadata: {name: night}\nspec: {}\n");
+    let refused = kubectl.run(&["patch", "queue", "night", "--type", "strategic", "-p", "{}"]).refused();
     assert!(refused.contains("strategic merge patch"), "{refused}");
 }
 
