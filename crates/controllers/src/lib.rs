@@ -17,6 +17,7 @@ mod children;
 mod dev_environment;
 mod error;
 mod events;
+mod inference_service;
 mod owner;
 mod reconciling;
 mod scheduler;
@@ -61,7 +62,7 @@ pub(crate) struct Caches {
 
 /// Runs every controller until shutdown is asked for; what is under way comes to its end.
 pub async fn run(client: Client, options: Options, shutdown: Shutdown) -> Result<(), Error> {
-    let caches = Caches { pods: Cache::new(workload::workload_of), workloads: Cache::new(|_| None) };
+    let caches = Caches { pods: Cache::new(workload::workload_of), workloads: Cache::new(inference_service::service_of) };
     let mut tasks = JoinSet::new();
     tasks.spawn(caches.pods.clone().run(client.clone(), shutdown.clone()));
     let nodes: Cache<Node> = Cache::new(|_| None);
@@ -72,7 +73,8 @@ pub async fn run(client: Client, options: Options, shutdown: Shutdown) -> Result
     tasks.spawn(scheduler::run(client.clone(), caches.clone(), nodes, options.clone(), shutdown.clone()));
     tasks.spawn(workload::run(client.clone(), caches.clone(), options.clone(), shutdown.clone()));
     tasks.spawn(training_job::run(client.clone(), caches.clone(), options.clone(), shutdown.clone()));
-    tasks.spawn(dev_environment::run(client, caches, options, shutdown));
+    tasks.spawn(dev_environment::run(client.clone(), caches.clone(), options.clone(), shutdown.clone()));
+    tasks.spawn(inference_service::run(client, caches, options, shutdown));
     tasks.join_all().await;
     Ok(())
 }
