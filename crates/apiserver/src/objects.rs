@@ -68,7 +68,7 @@ pub(crate) enum Part {
 }
 
 /// The object that results from writing `new` over `old`: fields the writer does not own stay
-/// as they were, and the generation counts changes of what is asked for.
+/// as they were.
 pub(crate) fn merge(resource: &Resource, part: Part, old: &Value, mut new: Value) -> Value {
     let old_metadata = &old["metadata"];
     match part {
@@ -118,11 +118,15 @@ pub(crate) fn merge(resource: &Resource, part: Part, old: &Value, mut new: Value
     new["apiVersion"] = old["apiVersion"].clone();
     new["kind"] = old["kind"].clone();
     drop_empty(&mut new["metadata"]);
-    if asked(old) != asked(&new) {
-        let generation = old_metadata["generation"].as_i64().unwrap_or(0) + 1;
+    new
+}
+
+/// Counts a change of what is asked for. `new` has its defaults: writing one out is no change.
+pub(crate) fn count_generation(old: &Value, new: &mut Value) {
+    if asked(old) != asked(new) {
+        let generation = old["metadata"]["generation"].as_i64().unwrap_or(0) + 1;
         new["metadata"]["generation"] = generation.into();
     }
-    new
 }
 
 /// Empty maps and lists in metadata mean the same as none.

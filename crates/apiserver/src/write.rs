@@ -182,7 +182,11 @@ impl Api {
         }
         let new = objects::merge(resource, part, old_value, object);
         let new = match part {
-            Part::Main => self.admit(resource, new, Some(old_value))?,
+            Part::Main => {
+                let mut new = self.admit(resource, new, Some(old_value))?;
+                objects::count_generation(old_value, &mut new);
+                new
+            }
             // The status was checked against the schema with the rest of the object.
             Part::Status => {
                 if !objects::same(old_value, &new) {
