@@ -148,9 +148,10 @@ impl Session {
                 .why("it would travel over the network in plain text")
                 .hint("write https:// instead; --certificate-authority names who signs the server's certificate"));
         }
-        let server = plain_on_this_machine(server);
         let mut config = kube::Config::new(server.clone());
         config.default_namespace.clone_from(&namespace);
+        // Whoever asks decides what is worth asking again, and for how long.
+        config.default_retry = false;
         config.root_cert = authority.map(|authority| authority.certificates().to_vec());
         config.auth_info.token = token.as_ref().map(|token| token.reveal().to_owned().into());
         let client =
@@ -172,17 +173,6 @@ pub(crate) fn server_address(text: &str) -> Outcome<Uri> {
     }
 }
 
-/// A server on this machine answers plain HTTP on the port of its TLS; what stays on the
-/// machine needs no certificate.
-fn plain_on_this_machine(server: Uri) -> Uri {
-    if server.scheme_str() != Some("https") || !is_loopback(&server) {
-        return server;
-    }
-    let mut parts = server.clone().into_parts();
-    parts.scheme = Some(http::uri::Scheme::HTTP);
-    Uri::from_parts(parts).unwrap_or(server)
-}
-
 fn is_loopback(server: &Uri) -> bool {
     let host = server.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
     host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
@@ -196,8 +186,9 @@ pub(crate) fn travels_safely(server: &Uri) -> bool {
 /// Whether two addresses are the same server.
 fn same_server(one: &Uri, other: &Uri) -> bool {
     let port = |uri: &Uri| uri.port_u16().unwrap_or(if uri.scheme_str() == Some("https") { 443 } else { 80 });
-    let (one, other) = (plain_on_this_machine(one.clone()), plain_on_this_machine(other.clone()));
-    one.scheme_str() == other.scheme_str() && one.host() == other.host() && port(&one) == port(&other)
+    // On this machine, plain HTTP and TLS are answered by the same server at the same port.
+    let same_scheme = one.scheme_str() == other.scheme_str() || is_loopback(one);
+    same_scheme && one.host() == other.host() && port(one) == port(other)
 }
 
 /// Writes a file that only its owner can read, all of it or nothing.
