@@ -71,8 +71,13 @@ impl Api {
             "/apis" => return Ok(json_response(StatusCode::OK, &group_list(&self.catalog))),
             "/version" => return Ok(json_response(StatusCode::OK, &version())),
             "/openapi/v3" => return Ok(raw_response(StatusCode::OK, self.documents.openapi.index())),
+            "/metrics" => {
+                let mut response = Response::new(Body::from(self.metrics_text()));
+                response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; version=0.0.4"));
+                return Ok(response);
+            }
             "" => {
-                let paths = ["/api", "/apis", "/livez", "/openapi/v3", "/readyz", "/version"];
+                let paths = ["/api", "/apis", "/livez", "/metrics", "/openapi/v3", "/readyz", "/version"];
                 return Ok(json_response(StatusCode::OK, &json!({"paths": paths})));
             }
             _ => {}

@@ -54,6 +54,9 @@ pub use identity::{ADMINISTRATORS, AUTHENTICATED, COMPONENTS, Credentials, Ident
 use catalog::Catalog;
 use discovery::Documents;
 
+/// Measurements of a part, in Prometheus' text format.
+pub type MetricsText = Box<dyn Fn() -> String + Send + Sync>;
+
 /// The API server: everything it needs to answer a request.
 pub struct Api {
     store: Store,
@@ -63,6 +66,8 @@ pub struct Api {
     clock: Arc<dyn Clock>,
     /// The HTTP interfaces of the nodes, by name: logs, exec and the like are passed on to them.
     nodes: RwLock<HashMap<String, Router>>,
+    /// Texts in Prometheus' format that other parts add to `/metrics`.
+    metrics: RwLock<Vec<MetricsText>>,
     shutdown: tokio::sync::watch::Receiver<bool>,
     started: std::sync::atomic::AtomicBool,
 }
@@ -83,6 +88,7 @@ impl Api {
             store,
             clock,
             nodes: RwLock::default(),
+            metrics: RwLock::default(),
             shutdown,
             started: std::sync::atomic::AtomicBool::new(false),
         }))
@@ -119,6 +125,15 @@ impl Api {
 
     fn node(&self, name: &str) -> Option<Router> {
         self.nodes.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    }
+
+    /// Adds a part's measurements to `/metrics`.
+    pub fn add_metrics(&self, text: MetricsText) {
+        self.metrics.write().unwrap_or_else(PoisonError::into_inner).push(text);
+    }
+
+    fn metrics_text(&self) -> String {
+        self.metrics.read().unwrap_or_else(PoisonError::into_inner).iter().map(|text| text()).collect()
     }
 
     /// Says that everything behind the API runs; `/readyz` answers 200 from now on.

@@ -81,6 +81,8 @@ pub(crate) async fn run(arguments: ServerArgs) -> anyhow::Result<()> {
     access::prepare(&api, &home, address, &certificate.authority_pem, arguments.announce.as_deref()).await?;
 
     let gateway = Gateway::new(api.client(Identity::component("gateway")), fermion_gateway::Options::default());
+    let measured = gateway.clone();
+    api.add_metrics(Box::new(move || measured.metrics_text()));
     let router = gateway.router().merge(api.router());
     let mut http = tokio::spawn(serve(Port::open(listener, &certificate)?, router, stopping.clone()));
     let expiry = tokio::spawn(api.clone().expire_until_shutdown());

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::{CustomResource, ResourceExt as _};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -50,10 +50,10 @@ pub struct UsageRecordFields {
     pub created_by: Option<String>,
     /// What the pod asked for, as quantities by resource name.
     pub requests: BTreeMap<String, String>,
-    /// Start of the first container.
-    pub started_at: Time,
+    /// Start of the first container, to the microsecond.
+    pub started_at: MicroTime,
     /// End of the last container; now, while the interval is open.
-    pub ended_at: Time,
+    pub ended_at: MicroTime,
     /// Length of the interval in seconds.
     pub seconds: f64,
     /// Whether the pod still runs.
@@ -112,8 +112,8 @@ pub fn interval(pod: &Pod, now: Timestamp, gone_at: Option<Timestamp>) -> Interv
         owner,
         created_by: pod.annotations().get(labels::CREATED_BY).cloned(),
         requests,
-        started_at: Time(started_at),
-        ended_at: Time(ended_at),
+        started_at: MicroTime(started_at),
+        ended_at: MicroTime(ended_at),
         seconds: ended_at.duration_since(started_at).as_secs_f64(),
         open: !closed,
     };

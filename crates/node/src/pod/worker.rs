@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Pod, PodSpec, PodStatus};
+use k8s_openapi::api::core::v1::{ContainerState as ContainerStateField, Pod, PodSpec, PodStatus};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::Api;
 use kube::api::{Patch, PatchParams};
 use tokio::sync::{mpsc, watch};
@@ -798,12 +799,37 @@ impl Worker {
     }
 }
 
+/// Writes when a container started and ended as exactly as the runtime told it: usage is counted
+/// from these times, and the usual form of a Time drops fractions of a second.
+fn exact_times(fields: &mut serde_json::Value, state: Option<&ContainerStateField>) {
+    let Some(state) = state else { return };
+    let mut write = |kind: &str, field: &str, time: Option<&Time>| {
+        if let Some(Time(time)) = time {
+            fields[kind][field] = time.to_string().into();
+        }
+    };
+    if let Some(running) = &state.running {
+        write("running", "startedAt", running.started_at.as_ref());
+    }
+    if let Some(terminated) = &state.terminated {
+        write("terminated", "startedAt", terminated.started_at.as_ref());
+        write("terminated", "finishedAt", terminated.finished_at.as_ref());
+    }
+}
+
 /// The merge patch that makes the stored status this one: fields that went are named as null.
 fn status_patch(uid: &str, status: &PodStatus) -> serde_json::Value {
     let mut fields = serde_json::to_value(status).unwrap_or_default();
     if let Some(fields) = fields.as_object_mut() {
         for name in ["message", "reason", "podIP", "podIPs", "initContainerStatuses", "containerStatuses"] {
             fields.entry(name).or_insert(serde_json::Value::Null);
+        }
+    }
+    let lists = [("initContainerStatuses", &status.init_container_statuses), ("containerStatuses", &status.container_statuses)];
+    for (list, containers) in lists {
+        for (index, container) in containers.iter().flatten().enumerate() {
+            exact_times(&mut fields[list][index]["state"], container.state.as_ref());
+            exact_times(&mut fields[list][index]["lastState"], container.last_state.as_ref());
         }
     }
     serde_json::json!({ "metadata": { "uid": uid }, "status": fields })
