@@ -173,7 +173,8 @@ pub(crate) fn server_address(text: &str) -> Outcome<Uri> {
     }
 }
 
-fn is_loopback(server: &Uri) -> bool {
+/// Whether a server is reached without leaving this machine.
+pub(crate) fn is_loopback(server: &Uri) -> bool {
     let host = server.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
     host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }

@@ -7,7 +7,7 @@ use http::Uri;
 use kube::Api;
 use serde_json::Value;
 
-use crate::connection::Session;
+use crate::connection::{Session, is_loopback};
 use crate::failure::{Attempt as _, Exit, Failure, Outcome};
 use crate::{output, terminal};
 
@@ -88,8 +88,17 @@ fn absolute(server: &Uri, url: &str) -> Option<String> {
         _ if elsewhere => None,
         path if path.starts_with('/') => Some(format!("{root}{path}")),
         whole if whole.strip_prefix(root).is_some_and(|rest| rest.starts_with('/')) => Some(whole.to_owned()),
+        whole if plain_root(server).is_some_and(|root| whole.strip_prefix(&root).is_some_and(|rest| rest.starts_with('/'))) => {
+            Some(whole.to_owned())
+        }
         _ => None,
     }
+}
+
+/// The same server over plain HTTP, which it speaks to this machine's browsers on the same port:
+/// they have no reason to trust its certificate.
+fn plain_root(server: &Uri) -> Option<String> {
+    is_loopback(server).then(|| server.authority().map(|authority| format!("http://{authority}"))).flatten()
 }
 
 /// Starts a browser, where there is one.
@@ -108,6 +117,11 @@ mod tests {
     #[test]
     fn an_address_leads_to_the_server_itself() {
         let server: Uri = "http://127.0.0.1:6780".parse().expect("a URI");
+        let secure: Uri = "https://127.0.0.1:6780".parse().expect("a URI");
+        assert_eq!(absolute(&secure, "http://127.0.0.1:6780/apps/x").as_deref(), Some("http://127.0.0.1:6780/apps/x"));
+        assert_eq!(absolute(&secure, "http://127.0.0.1:6781/apps/x"), None);
+        let remote: Uri = "https://example.org:6780".parse().expect("a URI");
+        assert_eq!(absolute(&remote, "http://example.org:6780/apps/x"), None);
         assert_eq!(
             absolute(&server, "/apps/a/b/c/?fermion_ticket=x").as_deref(),
             Some("http://127.0.0.1:6780/apps/a/b/c/?fermion_ticket=x")
