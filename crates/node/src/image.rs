@@ -69,7 +69,7 @@ pub enum Error {
         log: PathBuf,
         /// What happened.
         #[source]
-        source: StepError,
+        source: Box<StepError>,
     },
     /// The machine is of another release than the recipe.
     #[error(
@@ -111,7 +111,7 @@ pub enum Error {
         image: String,
         /// Why.
         #[source]
-        source: ImportError,
+        source: Box<ImportError>,
     },
     /// containerd cannot be asked.
     #[error("could not ask containerd for image {image}")]
@@ -120,7 +120,7 @@ pub enum Error {
         image: String,
         /// Why.
         #[source]
-        source: cri::Error,
+        source: Box<cri::Error>,
     },
     /// The task that built it is gone.
     #[error("the build of image {image} was broken off")]
@@ -241,8 +241,9 @@ impl Builder {
                 .inspect_err(|error| tracing::warn!(%error, folder = %folder.display(), "the shared cache of images cannot be used"))
                 .ok()
         });
-        let work = root.join("work");
+        let work = work_folder(&config.home);
         // What a server left that was killed in the middle of a build.
+        kill_builds(&config.home).map_err(|error| failed(&work)(std::io::Error::other(error)))?;
         match fs::remove_dir_all(&work) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(&work)(error)),
             _ => {}
@@ -386,17 +387,25 @@ impl Shared {
             .await?;
         reporter.done = before + steps.len();
         self.store.record_image(&key, recipe.name(), &image).map_err(file_error(recipe, "write", Path::new(&key)))?;
-        if let Some(cache) = self.cache.clone() {
-            let (store, key, name) = (self.store.clone(), key, recipe.name().to_owned());
-            let shared = tokio::task::spawn_blocking(move || cache.take_over(&store, &key, &name).map(drop)).await;
-            // The image is there; only another home will have to build it again.
-            match shared {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => tracing::warn!(%error, "an image could not be put into the shared cache"),
-                Err(error) => tracing::warn!(%error, "an image could not be put into the shared cache"),
-            }
-        }
+        self.share(key, recipe.name()).await;
         Ok(image)
+    }
+
+    /// Puts a new image into the shared cache, and makes room. The image is there in any case.
+    async fn share(&self, key: String, name: &str) {
+        let (store, cache, name) = (self.store.clone(), self.cache.clone(), name.to_owned());
+        let shared = tokio::task::spawn_blocking(move || -> std::io::Result<()> {
+            let now = jiff::Timestamp::now();
+            store.prune(now)?;
+            if let Some(cache) = cache {
+                cache.take_over(&store, &key, &name)?;
+                cache.prune(now)?;
+            }
+            Ok(())
+        });
+        if let Err(error) = shared.await.unwrap_or_else(|error| Err(std::io::Error::other(error))) {
+            tracing::warn!(%error, "an image could not be put into the shared cache; another home will build it again");
+        }
     }
 
     /// Keeps every other builder, in this and in other processes, from building the same.
@@ -419,13 +428,13 @@ impl Shared {
     async fn hand_over(&self, name: &str, image: &Image) -> Result<(), Error> {
         let reference = reference_of(name);
         let asked = import::is_present(&self.cri, &reference, image).await;
-        if asked.map_err(|source| Error::Cri { image: name.to_owned(), source })? {
+        if asked.map_err(|source| Error::Cri { image: name.to_owned(), source: Box::new(source) })? {
             return Ok(());
         }
         let store = self.store.clone();
         import::import(&self.cri, &reference, image.clone(), move |digest| Ok(Box::new(File::open(store.blob(digest)?)?)))
             .await
-            .map_err(|source| Error::Import { image: name.to_owned(), source })
+            .map_err(|source| Error::Import { image: name.to_owned(), source: Box::new(source) })
     }
 }
 
@@ -477,6 +486,15 @@ impl Drop for WorkFolder {
             Err(_) => remove(),
         }
     }
+}
+
+/// Ends what is left of a home's builds; answers how many there were.
+pub(crate) fn kill_builds(home: &Path) -> Result<usize, crate::runtime::Error> {
+    enter::kill_left(&work_folder(home))
+}
+
+fn work_folder(home: &Path) -> PathBuf {
+    home.join("images/work")
 }
 
 fn reference_of(name: &str) -> String {

@@ -37,7 +37,7 @@ mod configuration;
 mod network;
 mod paths;
 mod pause;
-mod process;
+pub(crate) mod process;
 mod supervision;
 mod teardown;
 pub(crate) mod tool;

@@ -43,7 +43,7 @@ impl HostSettings {
     /// Looks at the machine as the server runs on it.
     pub(crate) fn of_this_machine() -> Self {
         let home = std::env::var_os("HOME").map_or_else(|| PathBuf::from("/root"), PathBuf::from);
-        Self::gather(std::env::vars_os(), Path::new("/etc"), &home, |path| path.exists())
+        Self::gather(std::env::vars_os(), Path::new("/etc"), &home, Path::exists)
     }
 
     fn gather(variables: impl Iterator<Item = (OsString, OsString)>, etc: &Path, home: &Path, exists: impl Fn(&Path) -> bool) -> Self {

@@ -15,7 +15,7 @@ pub(crate) const NAMESPACE: &str = "k8s.io";
 /// What keeps the layers unpacked.
 pub(crate) const SNAPSHOTTER: &str = "overlayfs";
 /// How long containerd may take to take in and unpack one image.
-const IMPORT_TIMEOUT: Duration = Duration::from_secs(900);
+const IMPORT_TIMEOUT: Duration = Duration::from_mins(15);
 /// How long CRI may take to notice an image that containerd has.
 const VISIBLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// How often it is asked meanwhile.

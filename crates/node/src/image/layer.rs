@@ -260,7 +260,7 @@ mod tests {
             let folder = tempfile::tempdir().unwrap();
             let file = folder.path().join("made");
             fs::write(&file, "content").unwrap();
-            let time = std::time::SystemTime::now() - std::time::Duration::from_secs(age_s);
+            let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_800_000_000 + age_s);
             File::open(&file).unwrap().set_modified(time).unwrap();
             let old = folder.path().join("with-its-own-time");
             fs::write(&old, "content").unwrap();

@@ -70,7 +70,8 @@ pub(crate) struct RunSettings {
 struct Config {
     architecture: String,
     os: String,
-    config: RunSettings,
+    #[serde(rename = "config")]
+    run: RunSettings,
     rootfs: RootFs,
 }
 
@@ -95,7 +96,7 @@ impl Image {
         let config_bytes = to_json(&Config {
             architecture: architecture().to_owned(),
             os: "linux".to_owned(),
-            config: settings,
+            run: settings,
             rootfs: RootFs { kind: "layers".to_owned(), diff_ids: layers.iter().map(|layer| layer.digest.clone()).collect() },
         });
         let manifest =
@@ -266,7 +267,7 @@ pub(crate) fn read_image(layout: &Path, manifest_digest: &str) -> std::io::Resul
 impl Image {
     /// How containers of it run, as its config says.
     pub(crate) fn settings(&self) -> std::io::Result<RunSettings> {
-        Ok(serde_json::from_slice::<Config>(&self.config_bytes)?.config)
+        Ok(serde_json::from_slice::<Config>(&self.config_bytes)?.run)
     }
 }
 

@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use super::enter::{self, BuildFolder, Mount};
 use super::host_settings::{HostSettings, INSIDE};
@@ -16,11 +16,11 @@ use super::{Error, import, layer};
 use crate::runtime::tool::{self, Tool};
 
 /// How long Debian's packages may take to be fetched and installed.
-const APT_TIMEOUT: Duration = Duration::from_secs(20 * 60);
+const APT_TIMEOUT: Duration = Duration::from_mins(20);
 /// How long Python's packages may take.
-const PYTHON_TIMEOUT: Duration = Duration::from_secs(30 * 60);
+const PYTHON_TIMEOUT: Duration = Duration::from_mins(30);
 /// How long npm's packages may take.
-const NPM_TIMEOUT: Duration = Duration::from_secs(30 * 60);
+const NPM_TIMEOUT: Duration = Duration::from_mins(30);
 /// Documentation is left out, except for what licences ask for.
 const DPKG_OPTIONS: &[&str] = &[
     "path-exclude=/usr/share/doc/*",
@@ -106,7 +106,7 @@ pub(crate) struct Build<'a> {
 impl Build<'_> {
     /// Runs all steps; `report` is told each step and what goes on in it.
     pub(crate) async fn run(&self, mut report: impl FnMut(Step, &str)) -> Result<Image, Error> {
-        let build_start = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |age| age.as_secs());
+        let build_start = u64::try_from(jiff::Timestamp::now().as_second()).unwrap_or_default();
         let mut log = File::create(self.log).map_err(|source| self.file_error("write", self.log, source))?;
         for folder in ["lower", "upper", "merged", "settings", "apt/lists/partial"] {
             self.create(&self.folder.join(folder))?;
@@ -118,7 +118,7 @@ impl Build<'_> {
             step: step.message(),
             advice: step.advice(),
             log: self.log.to_owned(),
-            source,
+            source: Box::new(source),
         };
         let view = View::new(self.containerd, self.recipe.name());
         let mut below = Mount { kind: "none".to_owned(), source: "none".to_owned(), options: "defaults".to_owned() };
@@ -128,7 +128,7 @@ impl Build<'_> {
             let tools = match step {
                 Step::Below => {
                     let foundation = self.foundation.map(Image::chain_id).unwrap_or_default();
-                    below = view.open(&foundation).await.map_err(|source| failed(step, source.into()))?;
+                    below = view.open(&foundation).await.map_err(|source| failed(step, source))?;
                     Vec::new()
                 }
                 Step::Debian => vec![self.debian()?],
@@ -262,7 +262,7 @@ impl Build<'_> {
 /// The pinned packages, from wheels alone, so that no code of a package runs as root here.
 fn python(folder: BuildFolder<'_>, settings: &HostSettings) -> Tool {
     let script = format!(
-        r#"
+        r"
         [ -e {VENV}/bin/python3 ] || python3 -m venv {VENV}
         {VENV}/bin/pip install --no-deps --no-compile --only-binary=:all: --progress-bar=off \
             --disable-pip-version-check --root-user-action=ignore --requirement {INSIDE}/requirements.txt
@@ -270,7 +270,7 @@ fn python(folder: BuildFolder<'_>, settings: &HostSettings) -> Tool {
         # Some packages ship files that are no valid Python, for their tests; those stay as they are.
         {VENV}/bin/python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash {VENV}/lib > /dev/null ||
             echo 'some files could not be compiled ahead'
-        "#
+        "
     );
     folder.in_image(settings, PYTHON_TIMEOUT, &script).label("pip install")
 }
@@ -348,9 +348,10 @@ fn apt_configuration(folder: &Path) -> String {
     let folder = folder.display();
     let hooks = ["DPkg::Pre-Invoke", "DPkg::Post-Invoke", "DPkg::Pre-Install-Pkgs", "APT::Update::Pre-Invoke"];
     let hooks = hooks.iter().chain(&["APT::Update::Post-Invoke", "APT::Update::Post-Invoke-Success"]);
-    let cleared: String = hooks.map(|hook| format!("#clear {hook};\n")).collect();
+    let cleared = hooks.map(|hook| format!("#clear {hook};")).collect::<Vec<_>>().join("\n");
     format!(
-        r#"{cleared}Dir::State "{folder}/apt/";
+        r#"{cleared}
+Dir::State "{folder}/apt/";
 Dir::State::lists "{folder}/apt/lists/";
 Dir::State::status "{folder}/merged/var/lib/dpkg/status";
 Dir::State::extended_states "{folder}/merged/var/lib/apt/extended_states";

@@ -2,12 +2,18 @@
 //! all homes of the user share, so that a second home need not build what the first one built.
 //! Where both are on one file system the parts are there only once (hard links).
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::oci::{self, Descriptor, Image};
+
+/// How many builds of one name are kept, so that going back to an earlier recipe is quick.
+const KEPT_OF_EACH: usize = 3;
+/// How old something must be to be removed.
+const PRUNED_AFTER: jiff::SignedDuration = jiff::SignedDuration::from_hours(24);
 
 /// One folder of built images.
 #[derive(Clone, Debug)]
@@ -97,9 +103,48 @@ impl Store {
         Ok(file)
     }
 
+    /// Removes images that newer ones have replaced, and the parts that no image needs.
+    /// What is younger than a day stays: another process may be about to need it.
+    pub(crate) fn prune(&self, now: jiff::Timestamp) -> std::io::Result<()> {
+        let mut records = Vec::new();
+        for entry in fs::read_dir(self.root.join("builds"))? {
+            let path = entry?.path();
+            let Some(record) = fs::read(&path).ok().and_then(|text| serde_json::from_slice::<Record>(&text).ok()) else {
+                continue;
+            };
+            records.push((fs::metadata(&path)?.modified()?, path, record));
+        }
+        // The newest first.
+        records.sort_by_key(|(written, ..)| std::cmp::Reverse(*written));
+        let mut kept: BTreeMap<&str, usize> = BTreeMap::new();
+        let mut needed = BTreeSet::new();
+        for (written, path, record) in &records {
+            let count = kept.entry(&record.name).or_default();
+            *count += 1;
+            if *count > KEPT_OF_EACH && is_older(*written, now) {
+                fs::remove_file(path)?;
+            } else if let Ok(image) = oci::read_image(&self.root, &record.manifest) {
+                needed.extend(image.manifest.layers.into_iter().map(|layer| layer.digest));
+                needed.extend([record.manifest.clone(), image.manifest.config.digest]);
+            }
+        }
+        for entry in fs::read_dir(self.root.join("blobs/sha256"))? {
+            let entry = entry?;
+            let digest = format!("sha256:{}", entry.file_name().to_string_lossy());
+            if !needed.contains(&digest) && is_older(entry.metadata()?.modified()?, now) {
+                fs::remove_file(entry.path())?;
+            }
+        }
+        Ok(())
+    }
+
     fn record(&self, key: &str) -> PathBuf {
         self.root.join("builds").join(format!("{key}.json"))
     }
+}
+
+fn is_older(time: std::time::SystemTime, now: jiff::Timestamp) -> bool {
+    jiff::Timestamp::try_from(time).is_ok_and(|time| now.duration_since(time) > PRUNED_AFTER)
 }
 
 fn link_or_copy(source: &Path, target: &Path) -> std::io::Result<()> {
@@ -164,6 +209,31 @@ mod tests {
         assert!(other.take_over(&one, KEY, "name").unwrap().is_none());
         assert!(other.find(KEY).is_none());
         assert!(one.find(KEY).is_none(), "the damaged part is gone, so that it is built anew");
+    }
+
+    #[test]
+    fn only_what_was_replaced_long_ago_is_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, image) = store_with_image(folder.path(), b"shared");
+        let layer = image.manifest.layers[0].clone();
+        let mut images = vec![image];
+        for number in 0..4 {
+            let own = oci::describe_layer(&[number]);
+            fs::write(store.blob(&own.digest).unwrap(), [number]).unwrap();
+            let image = Image::new(RunSettings::default(), vec![layer.clone(), own]);
+            store.record_image(&format!("key{number}"), "name", &image).unwrap();
+            let age = std::time::Duration::from_secs(u64::from(10 - number));
+            File::open(store.record(&format!("key{number}"))).unwrap().set_modified(std::time::UNIX_EPOCH - age).unwrap();
+            images.push(image);
+        }
+        let now = jiff::Timestamp::now();
+        store.prune(now).unwrap();
+        assert!(store.find(KEY).is_some() && store.find("key3").is_some() && store.find("key2").is_some());
+        assert!(store.find("key1").is_none() && store.find("key0").is_none());
+        assert!(store.holds(&images[1].manifest.layers[1]), "it is too young to go");
+        store.prune(now + jiff::SignedDuration::from_hours(25)).unwrap();
+        assert!(!store.holds(&images[1].manifest.layers[1]));
+        assert!(store.holds(&layer) && store.find("key3").is_some());
     }
 
     #[test]

@@ -184,6 +184,12 @@ pub(crate) fn log_tail(path: &Path) -> Vec<String> {
     lines[lines.len().saturating_sub(TAIL_LINES)..].iter().map(|line| (*line).to_owned()).collect()
 }
 
+/// Every process there is.
+pub(crate) fn all() -> Vec<i32> {
+    let entries = std::fs::read_dir("/proc").into_iter().flatten();
+    entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect()
+}
+
 /// A process's arguments; nothing once it is gone.
 pub(crate) fn command_line(pid: i32) -> Option<Vec<String>> {
     let bytes = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;

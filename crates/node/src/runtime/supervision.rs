@@ -15,7 +15,7 @@ use crate::cri::{Cri, v1};
 use crate::image::import;
 
 /// How long containerd may take from its start until it takes pods.
-pub(crate) const READY_TIMEOUT: Duration = Duration::from_secs(60);
+pub(crate) const READY_TIMEOUT: Duration = Duration::from_mins(1);
 /// How often it is asked while it starts.
 const READY_LOOK_EVERY: Duration = Duration::from_millis(20);
 /// How often a running containerd is asked whether it is well.
@@ -28,7 +28,7 @@ const BACK_OFF_MIN: Duration = Duration::from_millis(100);
 /// The longest pause between two starts.
 const BACK_OFF_MAX: Duration = Duration::from_secs(30);
 /// A containerd that was well for this long starts the back-off anew.
-const WELL_AFTER: Duration = Duration::from_secs(60);
+const WELL_AFTER: Duration = Duration::from_mins(1);
 
 /// How containerd is.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -8,10 +8,11 @@ use std::time::Duration;
 use futures::StreamExt as _;
 
 use super::paths::Paths;
-use super::process::{Process, command_line, kill, wait_until};
+use super::process::{self, Process, command_line, kill, wait_until};
 use super::supervision::Supervisor;
 use super::{CNI_PLUGINS, Error, cgroup_parent, forget_before_boot, lock, network, require_root};
 use crate::cri::{Cri, v1};
+use crate::image;
 
 /// How many pods are stopped at a time.
 const STOPS_AT_A_TIME: usize = 8;
@@ -59,6 +60,7 @@ pub async fn teardown(home: &Path, purge: bool) -> Result<TeardownReport, Error>
     if let Some(process) = Process::find(&paths)? {
         process.stop().await?;
     }
+    report.killed += image::kill_builds(paths.home())?;
     let cgroup = network.as_ref().map(cgroup_parent);
     kill_left(&paths, cgroup.as_deref(), &mut report).await?;
     report.unmounted = unmount_all(paths.home())?;
@@ -125,7 +127,7 @@ async fn kill_left(paths: &Paths, cgroup: Option<&str>, report: &mut TeardownRep
             line.first().is_some_and(|program| program.ends_with(SHIM)) && line.iter().any(|arg| Path::new(arg) == socket)
         })
     };
-    let shims: Vec<i32> = processes().into_iter().filter(|pid| is_shim(*pid)).collect();
+    let shims: Vec<i32> = process::all().into_iter().filter(|pid| is_shim(*pid)).collect();
     for pid in &shims {
         kill(*pid, is_shim)?;
     }
@@ -139,18 +141,11 @@ async fn kill_left(paths: &Paths, cgroup: Option<&str>, report: &mut TeardownRep
         }
     }
     let gone = wait_until(KILL_TIMEOUT, || {
-        left = processes().into_iter().filter(|pid| is_shim(*pid)).collect();
+        left = process::all().into_iter().filter(|pid| is_shim(*pid)).collect();
         left.extend(cgroup.map(members).unwrap_or_default());
         left.is_empty().then_some(())
     });
     gone.await.ok_or_else(|| Error::Left { home: paths.home().to_owned(), left: left.iter().map(|pid| format!("process {pid}")).collect() })
-}
-
-fn processes() -> Vec<i32> {
-    let Ok(entries) = fs::read_dir("/proc") else {
-        return Vec::new();
-    };
-    entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect()
 }
 
 /// The processes in a cgroup and below it, in any hierarchy.

@@ -108,7 +108,8 @@ async fn request(address: &str, what: &str, body: &str) -> Option<(String, Vec<S
 }
 
 #[tokio::test]
-async fn all_who_ask_at_once_get_the_same_image() {
+async fn an_image_is_made_once_for_all_who_ask_and_again_when_it_was_removed() {
+    use fermion_node::cri::v1;
     let sandbox = Sandbox::start().await;
     let builder = builder(&sandbox);
     let asked = (0..8).map(|_| {
@@ -120,23 +121,15 @@ async fn all_who_ask_at_once_get_the_same_image() {
     let listed = builder.list();
     let base = listed.iter().find(|image| image.name == "base").expect("it is listed");
     assert_eq!(base.built.as_ref(), built.first());
-    sandbox.tear_down().await;
-}
 
-#[tokio::test]
-async fn an_image_that_was_removed_from_containerd_comes_back_without_a_build() {
-    use fermion_node::cri::v1;
-    let sandbox = Sandbox::start().await;
-    let builder = builder(&sandbox);
-    let built = ensure(&builder, "base").await;
-    let image = Some(v1::ImageSpec { image: built.reference.clone(), ..Default::default() });
+    let image = Some(v1::ImageSpec { image: base.reference.clone(), ..Default::default() });
     let cri = sandbox.runtime().cri();
     cri.remove_image(v1::RemoveImageRequest { image: image.clone() }).await.expect("it can be removed");
     let steps = Arc::new(Mutex::new(Vec::new()));
     let heard = Arc::clone(&steps);
     let again = builder.ensure("base", move |now| heard.lock().expect("no panic").push(now.total)).await.expect("it comes back");
-    assert_eq!(again, built);
-    assert!(steps.lock().expect("no panic").iter().all(|total| *total <= 1), "{steps:?}");
+    assert_eq!(Some(&again), built.first());
+    assert!(steps.lock().expect("no panic").iter().all(|total| *total <= 1), "it is not built again: {steps:?}");
     let request = v1::ImageStatusRequest { image, verbose: false };
     assert!(cri.image_status(request).await.expect("it answers").image.is_some());
     sandbox.tear_down().await;
@@ -163,6 +156,28 @@ async fn a_failed_build_names_the_step_the_reason_and_what_to_do() {
     let log = std::fs::read_to_string(sandbox.home.join("logs/images/broken.log")).expect("a log");
     assert!(log.contains("no-such-package-anywhere"));
     sandbox.tear_down().await;
+}
+
+/// What is left when the server is killed in the middle of a build, which ends none of it.
+#[tokio::test]
+async fn the_next_server_ends_what_is_left_of_a_build() {
+    let sandbox = Sandbox::start().await;
+    let folder = sandbox.home.join("images/work/base-0");
+    let leave_one = || {
+        std::fs::create_dir_all(&folder).expect("a folder");
+        let mut command = std::process::Command::new("unshare");
+        command.args(["--pid", "--fork", "--kill-child", "--wd"]).arg(&folder).args(["sleep", "1000"]);
+        command.spawn().expect("unshare runs")
+    };
+    let mut build = leave_one();
+    let builder = builder(&sandbox);
+    assert!(!build.wait().expect("it has ended").success());
+    assert!(!folder.exists());
+    drop(builder);
+    let mut build = leave_one();
+    let report = sandbox.tear_down().await;
+    assert!(!build.wait().expect("it has ended").success());
+    assert_eq!(report.killed, 1, "{report:?}");
 }
 
 #[tokio::test]

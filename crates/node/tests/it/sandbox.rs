@@ -7,7 +7,7 @@ use fermion_node::cri::v1;
 use fermion_node::runtime::{Runtime, RuntimeConfig, TeardownReport, teardown};
 
 /// How long a condition may take to come true on a loaded machine.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// A home with a running containerd.
@@ -77,7 +77,8 @@ impl Sandbox {
             ..Default::default()
         };
         let request = v1::RunPodSandboxRequest { config: Some(config.clone()), runtime_handler: String::new() };
-        let answer = self.runtime().cri().run_pod_sandbox(request).await;
+        // The messages are large; their futures need not be.
+        let answer = Box::pin(self.runtime().cri().run_pod_sandbox(request)).await;
         (answer.expect("a pod starts").pod_sandbox_id, config)
     }
 
@@ -92,7 +93,7 @@ impl Sandbox {
         };
         let request = v1::CreateContainerRequest { pod_sandbox_id: pod.to_owned(), config: Some(config), sandbox_config: Some(pod_config) };
         let cri = self.runtime().cri();
-        let id = cri.create_container(request).await.expect("the container is created").container_id;
+        let id = Box::pin(cri.create_container(request)).await.expect("the container is created").container_id;
         let request = v1::StartContainerRequest { container_id: id.clone() };
         cri.start_container(request).await.expect("the container starts");
         id
@@ -155,8 +156,6 @@ where
             tokio::time::sleep(LOOK_EVERY).await;
         }
     };
-    match tokio::time::timeout(PATIENCE, wait).await {
-        Ok(found) => found,
-        Err(_) => panic!("not so within {} s: {what}", PATIENCE.as_secs()),
-    }
+    let found = tokio::time::timeout(PATIENCE, wait).await;
+    found.unwrap_or_else(|_| panic!("not so within {} s: {what}", PATIENCE.as_secs()))
 }
