@@ -83,21 +83,21 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        let retry = BackOff { base: Duration::from_secs(1), cap: Duration::from_secs(120), reset_after: Duration::from_secs(600) };
+        let retry = BackOff { base: Duration::from_secs(1), cap: Duration::from_mins(2), reset_after: Duration::from_mins(10) };
         Self {
             pods_max: 256,
             restart: BackOff::default(),
             retry,
-            peers_wait: Duration::from_secs(60),
+            peers_wait: Duration::from_mins(1),
             sweep: Duration::from_secs(30),
-            refresh: Duration::from_secs(60),
+            refresh: Duration::from_mins(1),
             housekeeping: Duration::from_secs(30),
             lease_renewal: Duration::from_secs(10),
             log_file_bytes_max: 10 << 20,
             log_files_max: 5,
             image_disk_percent_max: 85,
             disk_pressure_percent: 95,
-            claim_retention: Duration::from_secs(600),
+            claim_retention: Duration::from_mins(10),
         }
     }
 }

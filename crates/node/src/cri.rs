@@ -15,12 +15,20 @@ use tokio::net::UnixStream;
 use tonic::transport::{Channel, Endpoint, Uri};
 
 /// The generated CRI v1 messages and clients.
-#[allow(missing_docs, unreachable_pub, clippy::pedantic, clippy::allow_attributes_without_reason, reason = "generated code")]
+#[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic, clippy::allow_attributes_without_reason, reason = "generated code")]
 pub mod v1 {
     tonic::include_proto!("runtime.v1");
 }
 
-#[allow(missing_docs, unreachable_pub, dead_code, clippy::pedantic, clippy::allow_attributes_without_reason, reason = "generated code")]
+#[allow(
+    missing_docs,
+    unreachable_pub,
+    dead_code,
+    clippy::all,
+    clippy::pedantic,
+    clippy::allow_attributes_without_reason,
+    reason = "generated code"
+)]
 mod containerd_events {
     tonic::include_proto!("containerd.services.events.v1");
 }
@@ -32,9 +40,9 @@ use v1::runtime_service_client::RuntimeServiceClient;
 /// How long a call that only reads containerd's memory may take.
 pub const READ_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long creating or removing something may take; a loaded disk makes this slow.
-pub const CHANGE_TIMEOUT: Duration = Duration::from_secs(120);
+pub const CHANGE_TIMEOUT: Duration = Duration::from_mins(2);
 /// How long pulling one image may take.
-pub const PULL_TIMEOUT: Duration = Duration::from_secs(3600);
+pub const PULL_TIMEOUT: Duration = Duration::from_hours(1);
 /// How long connecting to containerd's socket may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The largest reply that is read: lists of a machine full of containers fit easily.
@@ -120,7 +128,9 @@ macro_rules! calls {
                 pub async fn $name(&self, request: v1::$request) -> Result<v1::$response, Error> {
                     let mut client = $client::new(self.channel.clone())
                         .max_decoding_message_size(REPLY_BYTES_MAX);
-                    self.bounded(stringify!($name), $timeout, client.$name(request)).await
+                    // Boxed: the machinery of a call is tens of kilobytes.
+                    let reply = Box::pin(client.$name(request));
+                    self.bounded(stringify!($name), $timeout, reply).await
                 }
             )*
         }

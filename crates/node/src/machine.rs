@@ -29,7 +29,7 @@ pub(crate) struct Machine {
     pub oom_score_adj_min: i64,
     pub kernel: String,
     pub os_image: String,
-    pub machine_id: String,
+    pub host_id: String,
     pub boot_id: String,
 }
 
@@ -60,7 +60,7 @@ impl Machine {
             oom_score_adj_min,
             kernel: optional("/proc/sys/kernel/osrelease"),
             os_image: os_name(&optional("/etc/os-release")),
-            machine_id: optional("/etc/machine-id"),
+            host_id: optional("/etc/machine-id"),
             boot_id: optional("/proc/sys/kernel/random/boot_id"),
         })
     }

@@ -21,7 +21,7 @@ use crate::usage::{MEASURE_INTERVAL_MIN, Meter};
 use crate::{logs, register, router, stats};
 
 /// How long draining waits for pods to end beyond their own grace.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(600);
+const DRAIN_TIMEOUT: Duration = Duration::from_mins(10);
 /// How often draining looks whether pods are gone.
 const DRAIN_INTERVAL: Duration = Duration::from_millis(500);
 

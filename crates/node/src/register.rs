@@ -20,7 +20,7 @@ use crate::shared::{Shared, stopped};
 /// A lease older than this says that the node is gone, in seconds.
 const LEASE_DURATION_S: i32 = 40;
 /// The status is written this often even if nothing changed.
-const STATUS_REPEAT: Duration = Duration::from_secs(300);
+const STATUS_REPEAT: Duration = Duration::from_mins(5);
 /// Images listed in the status.
 const IMAGES_MAX: usize = 50;
 /// Memory that must stay free for the machine to be at ease, as a divisor of the whole.
@@ -138,10 +138,10 @@ async fn status(shared: &Shared, before: Option<&NodeStatus>) -> NodeStatus {
             kernel_version: machine.kernel.clone(),
             kube_proxy_version: String::new(),
             kubelet_version: own_version,
-            machine_id: machine.machine_id.clone(),
+            machine_id: machine.host_id.clone(),
             operating_system: "linux".to_owned(),
             os_image: machine.os_image.clone(),
-            system_uuid: machine.machine_id.clone(),
+            system_uuid: machine.host_id.clone(),
             ..NodeSystemInfo::default()
         }),
         images: images(shared).await.or_else(|| before?.images.clone()),

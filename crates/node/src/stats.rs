@@ -17,7 +17,7 @@ use crate::shared::Shared;
 /// The shortest time between two samples that make a rate.
 const RATE_INTERVAL_MIN: Duration = Duration::from_millis(300);
 /// An older sample says nothing about now.
-const RATE_INTERVAL_MAX: Duration = Duration::from_secs(60);
+const RATE_INTERVAL_MAX: Duration = Duration::from_mins(1);
 /// Linux counts CPU time for programs in hundredths of a second.
 const NANOSECONDS_PER_TICK: u64 = 10_000_000;
 
@@ -109,13 +109,12 @@ impl Sampler {
             let age = sample.taken_at.elapsed();
             age >= RATE_INTERVAL_MIN && age <= RATE_INTERVAL_MAX
         };
-        let before = match last.take().filter(usable) {
-            Some(before) => before,
-            None => {
-                let first = sample(shared).await?;
-                tokio::time::sleep(RATE_INTERVAL_MIN).await;
-                first
-            }
+        let before = if let Some(before) = last.take().filter(usable) {
+            before
+        } else {
+            let first = sample(shared).await?;
+            tokio::time::sleep(RATE_INTERVAL_MIN).await;
+            first
         };
         let now = sample(shared).await?;
         let summary = summarize(shared, &before, &now);
@@ -176,7 +175,7 @@ fn summarize(shared: &Shared, before: &Sample, now: &Sample) -> Summary {
             continue;
         };
         let cpu = stats.cpu.as_ref().map(cpu_time).unwrap_or_default();
-        let memory = stats.memory.clone().unwrap_or_default();
+        let memory = stats.memory.unwrap_or_default();
         by_pod.entry(uid).or_default().push(ContainerStats {
             name: name.clone(),
             cpu: Cpu {

@@ -67,13 +67,12 @@ impl Meter {
             self.measure_empty_dirs(shared, &pod, &identity, &mut found).await;
             for (volume, claim) in claims_of(&pod) {
                 let key = (identity.namespace.clone(), claim);
-                let used = match claims.get(&key) {
-                    Some(used) => *used,
-                    None => {
-                        let Some(used) = self.measure_claim(shared, &key.0, &key.1).await else { continue };
-                        claims.insert(key, used);
-                        used
-                    }
+                let used = if let Some(used) = claims.get(&key) {
+                    *used
+                } else {
+                    let Some(used) = self.measure_claim(shared, &key.0, &key.1).await else { continue };
+                    claims.insert(key, used);
+                    used
                 };
                 found.push(VolumeStats { name: volume, used_bytes: used.bytes });
             }
@@ -227,7 +226,7 @@ pub(crate) fn disk_fill(path: &Path) -> Option<(u8, u64)> {
     // As `df` counts: of what ordinary users could have.
     let usable = found.f_blocks - found.f_bfree + found.f_bavail;
     let used = found.f_blocks - found.f_bfree;
-    let percent = if usable == 0 { 0 } else { u8::try_from(used * 100 / usable).unwrap_or(100) };
+    let percent = (used * 100).checked_div(usable).map_or(0, |percent| u8::try_from(percent).unwrap_or(100));
     Some((percent, total))
 }
 

@@ -78,7 +78,7 @@ pub(crate) fn content(identity: &Identity, pod: &Pod, ip: Option<&str>, peers: &
             }
         }
         let names: Vec<&str> = unique.into_iter().map(String::as_str).collect();
-        text.push_str(&format!("{ip}\t{}\n", names.join(" ")));
+        text.extend([ip, "\t", &names.join(" "), "\n"]);
     };
     if let Some(ip) = ip {
         let host = hostname(identity, &spec);

@@ -221,7 +221,7 @@ pub struct BackOff {
 
 impl Default for BackOff {
     fn default() -> Self {
-        Self { base: Duration::from_secs(10), cap: Duration::from_secs(300), reset_after: Duration::from_secs(600) }
+        Self { base: Duration::from_secs(10), cap: Duration::from_mins(5), reset_after: Duration::from_mins(10) }
     }
 }
 

@@ -23,7 +23,7 @@ use crate::shared::Shared;
 /// Where a container leaves its last words, unless it says otherwise.
 const TERMINATION_PATH: &str = "/dev/termination-log";
 /// The longest a `postStart` hook may take; the API sets no bound.
-const POST_START_TIMEOUT: Duration = Duration::from_secs(300);
+const POST_START_TIMEOUT: Duration = Duration::from_mins(5);
 /// What is left of the grace for the container itself after a long `preStop` hook.
 const GRACE_AFTER_HOOK_MIN: Duration = Duration::from_secs(2);
 

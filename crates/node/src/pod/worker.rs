@@ -689,10 +689,9 @@ impl Worker {
             places: self.places.clone(),
             start,
         };
-        self.spawn(
-            Operation::Start(input.container.name.clone()),
-            async move { Outcome::Start(steps::start_container(&shared, input).await) },
-        );
+        self.spawn(Operation::Start(input.container.name.clone()), async move {
+            Outcome::Start(Box::pin(steps::start_container(&shared, input)).await)
+        });
     }
 
     fn kill_container(&mut self, id: String, name: &str, grace: Duration, why: &str) {
@@ -726,7 +725,7 @@ impl Worker {
             return;
         };
         // A kill that was replaced by a quicker one leaves the newer handle in place.
-        if self.step_handles.get(&operation).is_some_and(|handle| handle.is_finished()) {
+        if self.step_handles.get(&operation).is_some_and(AbortHandle::is_finished) {
             self.step_handles.remove(&operation);
             self.facts.in_flight.remove(&operation);
         }

@@ -29,8 +29,9 @@ pub(crate) type Tune = fn(&mut NodeConfig);
 
 pub(crate) struct Bench {
     pub(crate) api: FakeApi,
-    pub(crate) sandbox: Sandbox,
+    // Before the sandbox, so that a failed test drops it first.
     node: Option<Node>,
+    pub(crate) sandbox: Sandbox,
     tune: Tune,
 }
 
@@ -49,8 +50,8 @@ impl Bench {
 
     pub(crate) fn start_node(&mut self) {
         let mut config = NodeConfig::new(&self.sandbox.home, self.api.client(), &self.sandbox.runtime().socket(), Arc::new(NoImages));
-        config.cgroup_parent = self.sandbox.runtime().cgroup_parent().to_owned();
-        let quick = |base| BackOff { base, cap: Duration::from_secs(2), reset_after: Duration::from_secs(600) };
+        self.sandbox.runtime().cgroup_parent().clone_into(&mut config.cgroup_parent);
+        let quick = |base| BackOff { base, cap: Duration::from_secs(2), reset_after: Duration::from_mins(10) };
         config.limits.restart = quick(Duration::from_millis(500));
         config.limits.retry = quick(Duration::from_millis(100));
         config.limits.sweep = Duration::from_secs(2);
@@ -84,7 +85,7 @@ impl Bench {
         let patient = tokio::spawn({
             let (api, name) = (self.api.clone(), name.to_owned());
             async move {
-                tokio::time::sleep(crate::sandbox::PATIENCE - Duration::from_secs(2)).await;
+                tokio::time::sleep(crate::sandbox::PATIENCE.saturating_sub(Duration::from_secs(2))).await;
                 let status = api.pod(&name).map(|pod| pod["status"].clone());
                 eprintln!("pod {name} is {status:#?}\nevents: {:#?}", api.list("/api/v1/events"));
             }

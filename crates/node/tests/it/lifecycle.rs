@@ -212,7 +212,7 @@ async fn gang_members_know_each_other_before_they_start() {
         let spec = json!({"restartPolicy": "Never", "hostname": name, "subdomain": "gang", "containers": [shell("main", script)]});
         bench.api.create_pod(name, json!({"metadata": {"labels": labels}, "spec": spec}))
     };
-    member("one", "echo hello | nc -w 20 two.gang 7777");
+    member("one", "until echo hello | nc -w 5 two.gang 7777; do sleep 0.1; done");
     let pod = bench
         .pod_when("one", "waits for its peer", |pod| {
             container(pod, 0)["state"]["waiting"]["message"].as_str().is_some_and(|text| text.contains("not placed yet"))

@@ -148,3 +148,50 @@ async fn spdy_clients_are_copied_through() {
     assert_eq!(answer, ping);
     bench.tear_down().await;
 }
+
+/// A stream is opened as SPDY does it: headers in a stored zlib block, the zlib header once.
+fn syn_stream(stream: u32, first: bool, headers: &[(&str, &str)]) -> Vec<u8> {
+    let mut block = u32::try_from(headers.len()).expect("few").to_be_bytes().to_vec();
+    for (name, value) in headers {
+        for text in [name, value] {
+            block.extend(u32::try_from(text.len()).expect("short").to_be_bytes());
+            block.extend(text.as_bytes());
+        }
+    }
+    let length = u16::try_from(block.len()).expect("short");
+    let mut zlib = if first { vec![0x78, 0x01] } else { Vec::new() };
+    zlib.push(0);
+    zlib.extend(length.to_le_bytes());
+    zlib.extend((!length).to_le_bytes());
+    zlib.extend(block);
+    zlib.extend([0, 0, 0, 0xff, 0xff]);
+    let mut frame = vec![0x80, 3, 0, 1];
+    frame.extend(u32::try_from(zlib.len() + 10).expect("short").to_be_bytes());
+    frame.extend(stream.to_be_bytes());
+    frame.extend([0; 6]);
+    frame.extend(zlib);
+    frame
+}
+
+#[tokio::test]
+async fn ports_are_forwarded_through_a_websocket() {
+    let bench = Bench::start().await;
+    let main = shell("main", "while true; do echo \"hello from inside\" | nc -l -p 7777; done");
+    bench.api.create_pod("server", json!({"spec": {"terminationGracePeriodSeconds": 0, "containers": [main]}}));
+    bench.pod_in_phase("server", "Running").await;
+    crate::stream::exec(&bench, "server", "main", &["/bin/sh", "-c", "until netstat -ltn | grep -q 7777; do sleep 0.05; done"], None).await;
+    let mut socket = open(&bench, "/portForward/test/server", "SPDY/3.1+portforward.k8s.io").await;
+    let port = [("port", "7777"), ("requestid", "0")];
+    let mut wire = syn_stream(1, true, &[("streamtype", "error"), port[0], port[1]]);
+    wire.extend(syn_stream(3, false, &[("streamtype", "data"), port[0], port[1]]));
+    socket.send(Message::Binary(wire.into())).await.expect("it takes frames");
+    let mut bytes = Vec::new();
+    let arrived = async {
+        while !bytes.windows(17).any(|window| window == b"hello from inside") {
+            let message = socket.next().await.expect("the session goes on").expect("a message");
+            bytes.extend_from_slice(&message.into_data());
+        }
+    };
+    tokio::time::timeout(crate::sandbox::PATIENCE, arrived).await.expect("the container's answer arrives");
+    bench.tear_down().await;
+}

@@ -89,7 +89,7 @@ mod tests {
         tmpfs(&inner, 1 << 20, 0o777).expect("mounted (needs root)");
         tmpfs(&inner, 1 << 20, 0o777).expect("mounted");
         assert!(is_mount_point(&inner));
-        assert_eq!(mounted_below(place.path()).expect("listed"), [inner.clone()]);
+        assert_eq!(mounted_below(place.path()).expect("listed"), std::slice::from_ref(&inner));
         unmount_below(place.path()).expect("unmounted");
         assert!(!is_mount_point(&inner));
     }

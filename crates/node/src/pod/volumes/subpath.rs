@@ -73,7 +73,7 @@ fn open_or_make(volume: &Path, path: &Path) -> Result<OwnedFd, Error> {
         match rustix::fs::mkdirat(&current, name, Mode::from_raw_mode(0o755)) {
             // The volume's modes are what the tenant sees; they must not depend on our umask.
             Ok(()) => {
-                rustix::fs::chmodat(&current, name, Mode::from_raw_mode(0o777), rustix::fs::AtFlags::empty()).map_err(explain(path))?
+                rustix::fs::chmodat(&current, name, Mode::from_raw_mode(0o777), rustix::fs::AtFlags::empty()).map_err(explain(path))?;
             }
             Err(Errno::EXIST) => {}
             Err(errno) => return Err(explain(path)(errno)),
