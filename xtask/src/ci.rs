@@ -11,12 +11,14 @@ use crate::{licences, metadata, process, test, tidy, tools, workspace};
 type Step = (&'static str, fn(&Console) -> Result<()>);
 
 /// Cheap ones first, so that a slip is told soon.
-const STEPS: [Step; 6] = [
+const STEPS: [Step; 7] = [
     ("format", format),
     ("tidy", |_| tidy::run()),
     ("licences", |_| licences::run(&metadata::read()?)),
     ("lints", lints),
     ("build", build),
+    ("examples in documentation", doc_tests),
+    // Last, so that the runner's own summary closes the output.
     ("tests", tests),
 ];
 
@@ -24,15 +26,17 @@ pub(crate) fn run() -> Result<()> {
     let console = Console::new();
     keep_builds()?;
     let mut took: Vec<(&str, Duration)> = Vec::new();
-    for (name, step) in STEPS {
+    for (index, (name, step)) in STEPS.into_iter().enumerate() {
         let begun = Instant::now();
+        if index + 1 == STEPS.len() {
+            console::heading("ci")?;
+            for (name, time) in &took {
+                console::answer(&format!("{name:<26} {:>7.1} s", time.as_secs_f64()))?;
+            }
+        }
         console.step(name);
         step(&console).with_context(|| format!("the step `{name}` failed; run it alone with the command below"))?;
         took.push((name, begun.elapsed()));
-    }
-    console::heading("ci")?;
-    for (name, time) in &took {
-        console::answer(&format!("{name:<10} {:>7.1} s", time.as_secs_f64()))?;
     }
     Ok(())
 }
@@ -58,6 +62,10 @@ fn lints(_: &Console) -> Result<()> {
 
 fn build(_: &Console) -> Result<()> {
     process::run(workspace::cargo("build").args(["--workspace", "--all-targets"]), "cargo build --workspace --all-targets").map(drop)
+}
+
+fn doc_tests(_: &Console) -> Result<()> {
+    process::run(workspace::cargo("test").args(["--workspace", "--doc", "--quiet"]), "cargo test --workspace --doc").map(drop)
 }
 
 fn tests(console: &Console) -> Result<()> {

@@ -8,7 +8,7 @@ use crate::console::Console;
 use crate::{packages, process, tools, workspace};
 
 /// Tells the tests which kubectl to drive.
-const KUBECTL_VARIABLE: &str = "FERMION_TEST_KUBECTL";
+const KUBECTL_VARIABLE: &str = "FERMION_KUBECTL";
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct TestArguments {
@@ -39,10 +39,9 @@ fn runner(nextest: bool, filter: Option<&str>) -> Command {
         command.args(["run", "--workspace", "--no-fail-fast"]);
         command.args(filter);
     } else {
-        command.args(["--workspace", "--no-fail-fast", "--lib", "--bins", "--tests"]);
-        if let Some(filter) = filter {
-            command.args(["--", filter]);
-        }
+        // Platforms under test each bring a containerd: a few at a time are enough.
+        command.args(["--workspace", "--no-fail-fast", "--lib", "--bins", "--tests", "--", "--test-threads=2"]);
+        command.args(filter);
     }
     command
 }
@@ -58,7 +57,7 @@ mod tests {
     #[test]
     fn both_runners_take_a_filter() {
         assert_eq!(words(&runner(true, Some("quota"))), "nextest run --workspace --no-fail-fast quota");
-        assert_eq!(words(&runner(false, Some("quota"))), "test --workspace --no-fail-fast --lib --bins --tests -- quota");
+        assert_eq!(words(&runner(false, Some("quota"))), "test --workspace --no-fail-fast --lib --bins --tests -- --test-threads=2 quota");
         assert_eq!(words(&runner(true, None)), "nextest run --workspace --no-fail-fast");
     }
 }

@@ -30,13 +30,16 @@ pub(crate) fn authorize(identity: &Identity, attributes: &Attributes) -> Result<
     if member(AUTHENTICATED) {
         if let Some(path) = &attributes.path
             && attributes.verb == "get"
-            && READABLE_PATHS.iter().any(|readable| path == readable || path.strip_prefix(readable).is_some_and(|rest| rest.starts_with('/')))
+            && READABLE_PATHS
+                .iter()
+                .any(|readable| path == readable || path.strip_prefix(readable).is_some_and(|rest| rest.starts_with('/')))
         {
             return Ok("everyone who is signed in may read what is served");
         }
         let own_review = matches!(
             (attributes.group.as_str(), attributes.resource.as_str()),
-            ("authorization.k8s.io", "selfsubjectaccessreviews" | "selfsubjectrulesreviews") | ("authentication.k8s.io", "selfsubjectreviews")
+            ("authorization.k8s.io", "selfsubjectaccessreviews" | "selfsubjectrulesreviews")
+                | ("authentication.k8s.io", "selfsubjectreviews")
         );
         if own_review && attributes.verb == "create" {
             return Ok("everyone who is signed in may ask about themselves");

@@ -7,9 +7,7 @@ use fermion_api::Invalid;
 use k8s_openapi::api::authentication::v1::{SelfSubjectReview, TokenReview};
 use k8s_openapi::api::authorization::v1::{SelfSubjectAccessReview, SelfSubjectRulesReview, SubjectAccessReview};
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{
-    ConfigMap, Event, Namespace, Node, PersistentVolumeClaim, Pod, Secret, Service, ServiceAccount,
-};
+use k8s_openapi::api::core::v1::{ConfigMap, Event, Namespace, Node, PersistentVolumeClaim, Pod, Secret, Service, ServiceAccount};
 use k8s_openapi::schemars::JsonSchema;
 use k8s_openapi::{Metadata, NamespaceResourceScope};
 use serde_json::{Value, json};
@@ -69,13 +67,7 @@ pub(crate) fn resources() -> anyhow::Result<Vec<Resource>> {
         })?,
         of::<ConfigMap>(Entry { plural: "configmaps", short_names: &["cm"], check: immutable_data, ..STORED })?,
         of::<Secret>(Entry { plural: "secrets", set_defaults: secret_defaults, check: immutable_data, ..STORED })?,
-        of::<Service>(Entry {
-            plural: "services",
-            short_names: &["svc"],
-            categories: &["all"],
-            subresources: &["status"],
-            ..STORED
-        })?,
+        of::<Service>(Entry { plural: "services", short_names: &["svc"], categories: &["all"], subresources: &["status"], ..STORED })?,
         of::<PersistentVolumeClaim>(Entry {
             plural: "persistentvolumeclaims",
             short_names: &["pvc"],
@@ -206,4 +198,3 @@ fn immutable_data(object: &Value, old: Option<&Value>) -> Vec<Invalid> {
     }
     problems
 }
-

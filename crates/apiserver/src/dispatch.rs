@@ -167,7 +167,14 @@ impl Api {
         }
     }
 
-    async fn subresource(self: &Arc<Self>, resource: &Arc<Resource>, target: &Target, verb: Verb, query: Query, request: Request<Body>) -> Result<Response<Body>> {
+    async fn subresource(
+        self: &Arc<Self>,
+        resource: &Arc<Resource>,
+        target: &Target,
+        verb: Verb,
+        query: Query,
+        request: Request<Body>,
+    ) -> Result<Response<Body>> {
         let namespace = target.namespace.as_deref();
         let (Some(name), Some(subresource)) = (target.name.as_deref(), target.subresource.as_deref()) else {
             return Err(ApiError::no_route());
@@ -210,7 +217,9 @@ impl Api {
                 let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});
                 Ok(json_response(StatusCode::CREATED, &status))
             }
-            ("log" | "file", Verb::Get) | ("exec" | "attach" | "portforward", _) => self.pass_to_node(resource, key, subresource, request).await,
+            ("log" | "file", Verb::Get) | ("exec" | "attach" | "portforward", _) => {
+                self.pass_to_node(resource, key, subresource, request).await
+            }
             _ => Err(ApiError::method_not_allowed(format!("{} does not support {}", subresource, verb.as_str()))),
         }
     }
@@ -241,12 +250,21 @@ impl Api {
         }
     }
 
-    async fn delete_collection(&self, resource: &Arc<Resource>, namespace: Option<&str>, query: &Query, request: Request<Body>) -> Result<Response<Body>> {
+    async fn delete_collection(
+        &self,
+        resource: &Arc<Resource>,
+        namespace: Option<&str>,
+        query: &Query,
+        request: Request<Body>,
+    ) -> Result<Response<Body>> {
         let options = delete_options(query, request).await?;
         let selection = crate::read::Selection::parse(resource, query)?;
         let listed = self.page(resource, namespace, &selection, &Query::default()).await?;
         if listed.items.len() > COLLECTION_MAX {
-            return Err(ApiError::bad_request(format!("that are {} objects, more than {COLLECTION_MAX} at once; narrow it with a selector", listed.items.len())));
+            return Err(ApiError::bad_request(format!(
+                "that are {} objects, more than {COLLECTION_MAX} at once; narrow it with a selector",
+                listed.items.len()
+            )));
         }
         let mut items = Vec::new();
         for body in &listed.items {
@@ -290,7 +308,9 @@ async fn object_body(request: Request<Body>) -> Result<Value> {
     let body = read_body(request).await?;
     match media.as_str() {
         "application/json" | "" => parse_json(&body),
-        "application/vnd.kubernetes.protobuf" => protobuf::decode(&body).map_err(|error| ApiError::unsupported_media_type(error.to_string())),
+        "application/vnd.kubernetes.protobuf" => {
+            protobuf::decode(&body).map_err(|error| ApiError::unsupported_media_type(error.to_string()))
+        }
         other => Err(ApiError::unsupported_media_type(format!("{}: send application/json", other.escape_default()))),
     }
 }

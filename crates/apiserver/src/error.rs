@@ -180,16 +180,13 @@ impl ApiError {
             E::AlreadyExists { .. } => Self::already_exists(about),
             E::NotFound { .. } => Self::not_found(about),
             E::Compacted { oldest } => Self::expired(format!("too old resource version: the oldest still kept is {oldest}; list again")),
-            E::Future { requested, newest } => Self::new(
-                StatusCode::GATEWAY_TIMEOUT,
-                "Timeout",
-                format!("Too large resource version: {requested}, current: {newest}"),
-            ),
+            E::Future { requested, newest } => {
+                Self::new(StatusCode::GATEWAY_TIMEOUT, "Timeout", format!("Too large resource version: {requested}, current: {newest}"))
+            }
             E::Invalid { what, reason } => Self::bad_request(format!("{what} cannot be stored: {reason}")),
-            E::Exhausted { .. } => Self {
-                retry_after_s: Some(5),
-                ..Self::new(StatusCode::INSUFFICIENT_STORAGE, "InsufficientStorage", error.to_string())
-            },
+            E::Exhausted { .. } => {
+                Self { retry_after_s: Some(5), ..Self::new(StatusCode::INSUFFICIENT_STORAGE, "InsufficientStorage", error.to_string()) }
+            }
             E::Closed => Self::unavailable("the server is shutting down"),
             other => {
                 // The cause may hold paths of the machine: it is for the log, not for clients.

@@ -21,7 +21,9 @@ impl Api {
     pub async fn expire_until_shutdown(self: Arc<Self>) {
         let mut shutdown = self.shutdown.clone();
         loop {
-            for (resource, is_over) in [("events", event_is_over as fn(&Value, Timestamp) -> bool), (crate::identity::TOKENS, token_is_over)] {
+            for (resource, is_over) in
+                [("events", event_is_over as fn(&Value, Timestamp) -> bool), (crate::identity::TOKENS, token_is_over)]
+            {
                 if let Err(error) = self.sweep(resource, is_over).await {
                     tracing::warn!(%error, resource, "what is over could not be removed; the next sweep tries again");
                 }

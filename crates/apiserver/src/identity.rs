@@ -7,8 +7,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use argon2::password_hash::{PasswordHash, PasswordHasher as _, PasswordVerifier as _, SaltString};
 use argon2::Argon2;
+use argon2::password_hash::{PasswordHash, PasswordHasher as _, PasswordVerifier as _, SaltString};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use fermion_store::{Commit, Expect, Key, Store, Write};
@@ -79,13 +79,7 @@ struct Failures {
 
 impl Credentials {
     pub(crate) fn new(store: Store, clock: Arc<dyn Clock>) -> Self {
-        Self {
-            store,
-            clock,
-            cached: Mutex::default(),
-            failures: Mutex::default(),
-            sign_ins: tokio::sync::Semaphore::new(SIGN_INS_AT_ONCE),
-        }
+        Self { store, clock, cached: Mutex::default(), failures: Mutex::default(), sign_ins: tokio::sync::Semaphore::new(SIGN_INS_AT_ONCE) }
     }
 
     /// Makes the first administrator if there is no user yet; gives back the password, which
@@ -223,8 +217,7 @@ impl Credentials {
 }
 
 /// An argon2id hash of nothing anybody knows, so that unknown names cost as much time.
-const UNKNOWN_USER_HASH: &str =
-    "$argon2id$v=19$m=19456,t=2,p=1$c29tZXNhbHRzb21lc2FsdA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+const UNKNOWN_USER_HASH: &str = "$argon2id$v=19$m=19456,t=2,p=1$c29tZXNhbHRzb21lc2FsdA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     // The maps stay whole whatever panics beside them.

@@ -35,7 +35,9 @@ pub(crate) fn is_dns_name(name: &str) -> bool {
 /// What is wrong with the name of an object of that kind, if anything.
 pub(crate) fn check(plural: &str, group: &str, name: &str) -> Option<Cause> {
     let (fine, rule) = match (group, plural) {
-        ("", "namespaces" | "services") => (is_dns_label(name), "a DNS label: up to 63 lower-case letters, digits or '-', starting and ending with a letter or digit"),
+        ("", "namespaces" | "services") => {
+            (is_dns_label(name), "a DNS label: up to 63 lower-case letters, digits or '-', starting and ending with a letter or digit")
+        }
         _ => (
             is_dns_name(name),
             "a lowercase RFC 1123 name: up to 253 lower-case letters, digits, '-' or '.', starting and ending with a letter or digit",

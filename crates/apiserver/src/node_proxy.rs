@@ -18,7 +18,13 @@ use crate::write::parse_stored;
 const DEFAULT_CONTAINER: &str = "kubectl.kubernetes.io/default-container";
 
 impl Api {
-    pub(crate) async fn pass_to_node(&self, resource: &Arc<Resource>, key: Key, subresource: &str, mut request: Request<Body>) -> Result<Response<Body>> {
+    pub(crate) async fn pass_to_node(
+        &self,
+        resource: &Arc<Resource>,
+        key: Key,
+        subresource: &str,
+        mut request: Request<Body>,
+    ) -> Result<Response<Body>> {
         let pod = parse_stored(&self.read(resource, &key).await?)?;
         let node = pod["spec"]["nodeName"].as_str().unwrap_or_default();
         if node.is_empty() {
@@ -57,8 +63,11 @@ fn container(pod: &Value, query: &str) -> Result<String> {
     let uri: Uri = format!("/?{query}").parse().map_err(|_| ApiError::bad_request("the query is malformed"))?;
     let named = crate::request::Query::parse(&uri)?.get("container").map(str::to_owned);
     let lists = ["containers", "initContainers", "ephemeralContainers"];
-    let names: Vec<&str> =
-        lists.iter().flat_map(|list| pod["spec"][list].as_array().into_iter().flatten()).filter_map(|container| container["name"].as_str()).collect();
+    let names: Vec<&str> = lists
+        .iter()
+        .flat_map(|list| pod["spec"][list].as_array().into_iter().flatten())
+        .filter_map(|container| container["name"].as_str())
+        .collect();
     let pod_name = pod["metadata"]["name"].as_str().unwrap_or_default();
     match named {
         Some(named) if names.contains(&named.as_str()) => Ok(named),

@@ -8,8 +8,7 @@ use serde_json::{Map, Value, json};
 use crate::catalog::Resource;
 
 /// Metadata that only the server sets.
-const SERVER_OWNED: [&str; 6] =
-    ["uid", "creationTimestamp", "generation", "deletionTimestamp", "deletionGracePeriodSeconds", "selfLink"];
+const SERVER_OWNED: [&str; 6] = ["uid", "creationTimestamp", "generation", "deletionTimestamp", "deletionGracePeriodSeconds", "selfLink"];
 
 /// How times are written in metadata: whole seconds, UTC.
 pub(crate) fn time_text(at: Timestamp) -> String {
@@ -51,7 +50,8 @@ pub(crate) fn begin(resource: &Resource, object: &mut Value, uid: &str, now: Tim
     if metadata.get("annotations").is_some_and(Value::is_null) {
         metadata.as_object_mut().map(|metadata| metadata.remove("annotations"));
     }
-    if resource.has_status() && !resource.is_core("namespaces")
+    if resource.has_status()
+        && !resource.is_core("namespaces")
         && let Some(object) = object.as_object_mut()
     {
         object.remove("status");

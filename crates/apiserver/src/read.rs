@@ -35,9 +35,7 @@ impl Format {
         for range in accept.split(',') {
             let mut parts = range.split(';').map(str::trim);
             let media = parts.next().unwrap_or_default();
-            let parameter = |name: &str| {
-                range.split(';').map(str::trim).find_map(|part| part.strip_prefix(name)?.strip_prefix('='))
-            };
+            let parameter = |name: &str| range.split(';').map(str::trim).find_map(|part| part.strip_prefix(name)?.strip_prefix('='));
             if !matches!(media, "application/json" | "application/*" | "*/*") {
                 continue;
             }
@@ -116,7 +114,14 @@ pub(crate) struct Listed {
 }
 
 impl Api {
-    pub(crate) async fn get(&self, resource: &Arc<Resource>, namespace: Option<&str>, name: &str, headers: &HeaderMap, query: &Query) -> Result<Response<Body>> {
+    pub(crate) async fn get(
+        &self,
+        resource: &Arc<Resource>,
+        namespace: Option<&str>,
+        name: &str,
+        headers: &HeaderMap,
+        query: &Query,
+    ) -> Result<Response<Body>> {
         let format = Format::of(headers)?;
         match resource.source {
             Source::Objects => {
@@ -144,7 +149,13 @@ impl Api {
         }
     }
 
-    pub(crate) async fn list(&self, resource: &Arc<Resource>, namespace: Option<&str>, headers: &HeaderMap, query: &Query) -> Result<Response<Body>> {
+    pub(crate) async fn list(
+        &self,
+        resource: &Arc<Resource>,
+        namespace: Option<&str>,
+        headers: &HeaderMap,
+        query: &Query,
+    ) -> Result<Response<Body>> {
         let format = Format::of(headers)?;
         let selection = Selection::parse(resource, query)?;
         let listed = self.page(resource, namespace, &selection, query).await?;
@@ -171,7 +182,13 @@ impl Api {
     }
 
     /// One page of matching objects, all of one snapshot.
-    pub(crate) async fn page(&self, resource: &Arc<Resource>, namespace: Option<&str>, selection: &Selection, query: &Query) -> Result<Listed> {
+    pub(crate) async fn page(
+        &self,
+        resource: &Arc<Resource>,
+        namespace: Option<&str>,
+        selection: &Selection,
+        query: &Query,
+    ) -> Result<Listed> {
         let virtual_items = match resource.source {
             Source::Usage => Some(usage::list(&self.store, resource, namespace, self.now()).await?),
             Source::Metrics => Some(self.metrics(resource, namespace).await?),
@@ -270,7 +287,9 @@ impl Listed {
             None => self
                 .items
                 .iter()
-                .map(|body| serde_json::from_slice(body).map_err(|error| ApiError::internal(format!("a stored object cannot be read: {error}"))))
+                .map(|body| {
+                    serde_json::from_slice(body).map_err(|error| ApiError::internal(format!("a stored object cannot be read: {error}")))
+                })
                 .collect(),
         }
     }

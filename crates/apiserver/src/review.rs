@@ -13,7 +13,13 @@ use crate::error::{ApiError, Result};
 use crate::identity::{ADMINISTRATORS, COMPONENTS, Identity};
 use crate::read::json_response;
 
-pub(crate) async fn answer(api: &Arc<Api>, caller: &Identity, resource: &Resource, namespace: Option<&str>, mut review: Value) -> Result<Response<Body>> {
+pub(crate) async fn answer(
+    api: &Arc<Api>,
+    caller: &Identity,
+    resource: &Resource,
+    namespace: Option<&str>,
+    mut review: Value,
+) -> Result<Response<Body>> {
     let kind = review["kind"].as_str().unwrap_or_default();
     if kind != resource.kind || review["apiVersion"].as_str() != Some(&resource.api_version()) {
         return Err(ApiError::bad_request(format!("this address takes a {} of {}", resource.kind, resource.api_version())));
@@ -84,10 +90,7 @@ fn access(identity: &Identity, spec: &Value) -> Result<Value> {
 fn rules(identity: &Identity) -> Value {
     let everything = identity.groups.iter().any(|group| group == ADMINISTRATORS || group == COMPONENTS);
     let (resources, paths) = if everything {
-        (
-            json!([{"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}]),
-            json!([{"verbs": ["*"], "nonResourceURLs": ["*"]}]),
-        )
+        (json!([{"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}]), json!([{"verbs": ["*"], "nonResourceURLs": ["*"]}]))
     } else {
         (
             json!([{

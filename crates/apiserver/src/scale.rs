@@ -22,14 +22,27 @@ impl Api {
         Ok(json_response(StatusCode::OK, &scale_of(resource, &object)?))
     }
 
-    pub(crate) async fn patch_scale(&self, resource: &Arc<Resource>, key: Key, kind: PatchKind, change: &Value, options: WriteOptions) -> Result<Response<Body>> {
+    pub(crate) async fn patch_scale(
+        &self,
+        resource: &Arc<Resource>,
+        key: Key,
+        kind: PatchKind,
+        change: &Value,
+        options: WriteOptions,
+    ) -> Result<Response<Body>> {
         let object = parse_stored(&self.read(resource, &key).await?)?;
         let scale = patch::apply(kind, &scale_of(resource, &object)?, change, &MergeStrategy::UNSUPPORTED)
             .map_err(|error| ApiError::bad_request(error.to_string()))?;
         self.set_scale(resource, key, &scale, options).await
     }
 
-    pub(crate) async fn set_scale(&self, resource: &Arc<Resource>, key: Key, scale: &Value, options: WriteOptions) -> Result<Response<Body>> {
+    pub(crate) async fn set_scale(
+        &self,
+        resource: &Arc<Resource>,
+        key: Key,
+        scale: &Value,
+        options: WriteOptions,
+    ) -> Result<Response<Body>> {
         let replicas = match &scale["spec"]["replicas"] {
             Value::Null => 0,
             value => value.as_i64().filter(|replicas| *replicas >= 0).ok_or_else(|| {

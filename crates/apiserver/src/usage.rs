@@ -41,12 +41,7 @@ pub(crate) async fn list(store: &Store, resource: &Resource, namespace: Option<&
     let mut records = Vec::new();
     let mut after_id = None;
     loop {
-        let query = FactQuery {
-            kind: KIND.to_owned(),
-            namespace: namespace.map(str::to_owned),
-            after_id,
-            ..FactQuery::default()
-        };
+        let query = FactQuery { kind: KIND.to_owned(), namespace: namespace.map(str::to_owned), after_id, ..FactQuery::default() };
         let page = store.facts(query).await.map_err(failed)?;
         records.extend(page.items.into_iter().map(|fact| of_fact(resource, fact)));
         after_id = page.next;

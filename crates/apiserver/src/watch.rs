@@ -36,7 +36,14 @@ struct Writer {
 }
 
 impl Api {
-    pub(crate) async fn watch(&self, resource: &Arc<Resource>, namespace: Option<&str>, name: Option<&str>, headers: &HeaderMap, query: &Query) -> Result<Response<Body>> {
+    pub(crate) async fn watch(
+        &self,
+        resource: &Arc<Resource>,
+        namespace: Option<&str>,
+        name: Option<&str>,
+        headers: &HeaderMap,
+        query: &Query,
+    ) -> Result<Response<Body>> {
         if resource.source != Source::Objects {
             return Err(ApiError::method_not_allowed(format!("{} cannot be watched", resource.plural)));
         }
@@ -233,7 +240,9 @@ impl Writer {
         let object = match self.format {
             Format::Json => json!({"apiVersion": self.resource.api_version(), "kind": self.resource.kind, "metadata": metadata}),
             Format::Metadata => json!({"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata", "metadata": metadata}),
-            Format::Table => json!({"apiVersion": "meta.k8s.io/v1", "kind": "Table", "metadata": metadata, "columnDefinitions": null, "rows": []}),
+            Format::Table => {
+                json!({"apiVersion": "meta.k8s.io/v1", "kind": "Table", "metadata": metadata, "columnDefinitions": null, "rows": []})
+            }
         };
         line("BOOKMARK", object.to_string().as_bytes())
     }

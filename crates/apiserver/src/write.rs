@@ -281,8 +281,7 @@ impl Api {
             }
             Deletion::Unchanged => Ok(Deleted::Marked(old)),
             Deletion::Mark(marked) => {
-                let stored =
-                    self.put(resource, key.clone(), Expect::Revision(old.revision), *marked, Vec::new(), options.dry_run).await?;
+                let stored = self.put(resource, key.clone(), Expect::Revision(old.revision), *marked, Vec::new(), options.dry_run).await?;
                 Ok(Deleted::Marked(stored))
             }
         }
@@ -492,13 +491,19 @@ fn check_metadata(object: &Value) -> Vec<Invalid> {
     let metadata = &object["metadata"];
     for (name, value) in metadata["labels"].as_object().into_iter().flatten() {
         if !is_qualified_name(name) {
-            problems.push(Invalid::new("metadata.labels", format!("`{}` is not a label name: [prefix/]name, 63 characters", name.escape_default())));
+            problems.push(Invalid::new(
+                "metadata.labels",
+                format!("`{}` is not a label name: [prefix/]name, 63 characters", name.escape_default()),
+            ));
         }
         let value = value.as_str().unwrap_or_default();
         if !value.is_empty() && !is_label_value(value) {
             problems.push(Invalid::new(
                 format!("metadata.labels.{name}"),
-                format!("`{}` is not a label value: 63 letters, digits, '-', '_' or '.', starting and ending with a letter or digit", value.escape_default()),
+                format!(
+                    "`{}` is not a label value: 63 letters, digits, '-', '_' or '.', starting and ending with a letter or digit",
+                    value.escape_default()
+                ),
             ));
         }
     }
@@ -545,9 +550,7 @@ fn settle_namespace(resource: &Resource, object: &mut Value, namespace: Option<&
     match namespace {
         Some(namespace) => {
             if !given.is_empty() && given != namespace {
-                return Err(ApiError::bad_request(
-                    "the namespace of the provided object does not match the namespace sent on the request",
-                ));
+                return Err(ApiError::bad_request("the namespace of the provided object does not match the namespace sent on the request"));
             }
             object["metadata"]["namespace"] = namespace.into();
         }
@@ -593,9 +596,7 @@ fn check_identity(resource: &Resource, key: &Key, object: &Value) -> Result<()> 
         )));
     }
     if !namespace.is_empty() && namespace != &*key.namespace {
-        return Err(ApiError::bad_request(
-            "the namespace of the provided object does not match the namespace sent on the request",
-        ));
+        return Err(ApiError::bad_request("the namespace of the provided object does not match the namespace sent on the request"));
     }
     Ok(())
 }

@@ -18,6 +18,8 @@ use crate::official::{ImageError, ImageProvider, Progress};
 
 /// Least time between two writes of a build's progress.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
+/// How often a status is written anew when others write at the same time.
+const WRITES_MAX: u32 = 5;
 /// Progress not yet written; older news gives way to newer.
 const PROGRESS_QUEUE: usize = 64;
 
@@ -64,7 +66,18 @@ impl OfficialImages {
         Ok(())
     }
 
-    async fn write(&self, name: &str, mut status: ImageStatus) -> Result<(), kube::Error> {
+    /// Writes a status; when somebody else writes at the same time, anew on what they wrote.
+    async fn write(&self, name: &str, status: ImageStatus) -> Result<(), kube::Error> {
+        let mut tries = 1;
+        loop {
+            match self.write_once(name, status.clone()).await {
+                Err(kube::Error::Api(refused)) if refused.code == 409 && tries < WRITES_MAX => tries += 1,
+                other => return other,
+            }
+        }
+    }
+
+    async fn write_once(&self, name: &str, mut status: ImageStatus) -> Result<(), kube::Error> {
         let images: Api<Image> = Api::all(self.client.clone());
         let image = images.get(name).await?;
         let before = image.status.clone().unwrap_or_default();

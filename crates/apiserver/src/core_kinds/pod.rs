@@ -147,12 +147,8 @@ pub(crate) fn check(object: &Value, old: Option<&Value>) -> Vec<Invalid> {
         };
         let (before, after) = (fixed(old), fixed(object));
         if before != after {
-            let changed: Vec<&str> = before
-                .keys()
-                .chain(after.keys())
-                .filter(|field| before.get(*field) != after.get(*field))
-                .map(String::as_str)
-                .collect();
+            let changed: Vec<&str> =
+                before.keys().chain(after.keys()).filter(|field| before.get(*field) != after.get(*field)).map(String::as_str).collect();
             problems.push(Invalid::new(
                 format!("spec.{}", changed.first().unwrap_or(&"")),
                 format!("a pod's {} cannot be changed; delete the pod and create it anew", changed.join(", ")),
@@ -218,7 +214,8 @@ fn check_volumes(spec: &Value, problems: &mut Vec<Invalid>) {
             problems.push(Invalid::new(format!("spec.volumes[{index}].name"), format!("`{name}` is used twice")));
         }
         names.push(name);
-        let sources = volume.as_object().map_or(0, |fields| fields.iter().filter(|(field, value)| *field != "name" && !value.is_null()).count());
+        let sources =
+            volume.as_object().map_or(0, |fields| fields.iter().filter(|(field, value)| *field != "name" && !value.is_null()).count());
         if sources > 1 {
             problems.push(Invalid::new(format!("spec.volumes[{index}]"), "may have one source only"));
         }
