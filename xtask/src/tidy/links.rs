@@ -32,7 +32,7 @@ pub(super) fn check(sources: &[Source]) -> Vec<String> {
 }
 
 fn is_markdown(path: &str) -> bool {
-    path.ends_with(".md")
+    path.rsplit_once('.').is_some_and(|(_, ending)| ending == "md")
 }
 
 fn parents(path: &str) -> Vec<String> {

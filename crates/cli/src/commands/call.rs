@@ -56,10 +56,7 @@ pub(crate) async fn run(arguments: CallArguments, session: &Session) -> Outcome<
         .await
         .map_err(|error| Failure::new(format!("service `{service}` broke off its answer")).because(error))?;
     let text = String::from_utf8_lossy(&answer);
-    if text.ends_with('\n') {
-        output::write(&text)?
-    } else {
-        output::line(&text)?
-    }
+    let end = if text.ends_with('\n') { "" } else { "\n" };
+    output::write(&format!("{text}{end}"))?;
     Ok(Exit::Done)
 }

@@ -92,7 +92,7 @@ async fn look(session: &Session, resolved: &Resolved) -> Outcome<Standing> {
             let job = Api::<TrainingJob>::namespaced(client, namespace).get(name).await.attempt(what)?;
             let status = job.status.unwrap_or_default();
             if status.phase.is_final() {
-                return super::run::follow::result(name, &status).map(Standing::There);
+                return Ok(Standing::There(super::run::follow::result(name, &status)));
             }
             Standing::Waiting(format!("{:?}", status.phase).to_lowercase())
         }

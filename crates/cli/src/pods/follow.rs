@@ -19,7 +19,7 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(300);
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
 const RETRY_PAUSE_MAX: Duration = Duration::from_secs(5);
 /// How long a server may be away before following it is given up.
-const AWAY_MAX: Duration = Duration::from_secs(600);
+const AWAY_MAX: Duration = Duration::from_mins(10);
 
 /// From where a log is read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -192,5 +192,101 @@ fn passes(error: &kube::Error) -> bool {
         kube::Error::Api(status) => matches!(status.code, 400 | 404 | 409 | 429 | 500 | 502 | 503 | 504),
         kube::Error::Service(_) | kube::Error::HyperError(_) | kube::Error::ReadEvents(_) => true,
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use axum::body::{Body, Bytes};
+    use axum::extract::{RawQuery, State};
+    use axum::response::IntoResponse;
+    use axum::routing::get;
+    use axum::{Json, Router};
+    use http::StatusCode;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// A server that goes away in the middle of lines, of requests and of the log.
+    #[derive(Default)]
+    struct Unreliable {
+        streams: AtomicUsize,
+        looks: AtomicUsize,
+        /// How often the log is cut before it is given whole.
+        cuts: usize,
+    }
+
+    const LOG: [&str; 6] = [
+        "2026-01-01T00:00:01.5Z one",
+        "2026-01-01T00:00:02.1Z two",
+        "2026-01-01T00:00:02.1Z two again",
+        "2026-01-01T00:00:02.1Z two at last",
+        "2026-01-01T00:00:03Z three",
+        "2026-01-01T00:00:09Z end",
+    ];
+
+    async fn pod(State(server): State<Arc<Unreliable>>) -> impl IntoResponse {
+        if server.looks.fetch_add(1, Ordering::SeqCst) == 1 {
+            return (
+                StatusCode::SERVICE_UNAVAILABLE,
+                Json(json!({"kind": "Status", "status": "Failure", "code": 503, "reason": "", "message": "starting"})),
+            );
+        }
+        let ended = server.streams.load(Ordering::SeqCst) > server.cuts;
+        let state: Value = if ended { json!({"terminated": {"exitCode": 0}}) } else { json!({"running": {}}) };
+        let pod = json!({
+            "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a-0", "namespace": "n", "uid": "u"},
+            "spec": {"restartPolicy": "Never", "containers": [{"name": "main"}]},
+            "status": {"phase": "Running", "containerStatuses": [
+                {"name": "main", "image": "", "imageID": "", "ready": true, "restartCount": 0, "state": state},
+            ]},
+        });
+        (StatusCode::OK, Json(pod))
+    }
+
+    async fn log(State(server): State<Arc<Unreliable>>, RawQuery(query): RawQuery) -> impl IntoResponse {
+        let query: std::collections::HashMap<String, String> =
+            form_urlencoded::parse(query.unwrap_or_default().as_bytes()).into_owned().collect();
+        assert_eq!(query["timestamps"], "true");
+        let since = query.get("sinceTime").map(|since| since.parse::<jiff::Timestamp>().expect("a time"));
+        let lines = LOG.iter().filter(|line| {
+            let at = line.split(' ').next().and_then(|at| at.parse::<jiff::Timestamp>().ok());
+            since.is_none_or(|since| at >= Some(since))
+        });
+        let whole: String = lines.map(|line| format!("{line}\n")).collect();
+        let number = server.streams.fetch_add(1, Ordering::SeqCst);
+        if number >= server.cuts {
+            return Body::from(whole);
+        }
+        // In the middle of a line, a little further each time.
+        let cut = whole.len().min(40 + 17 * number);
+        let part = Bytes::from(whole[..cut].to_owned());
+        let stream = futures::stream::iter([Ok(part), Err(std::io::Error::other("the server was killed"))]);
+        Body::from_stream(stream)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_is_killed_costs_no_line_and_repeats_none() {
+        for cuts in 0..6 {
+            let server = Arc::new(Unreliable { cuts, ..Unreliable::default() });
+            let router = Router::new()
+                .route("/api/v1/namespaces/n/pods/a-0", get(pod))
+                .route("/api/v1/namespaces/n/pods/a-0/log", get(log))
+                .with_state(server);
+            let client = kube::Client::new(router, "n");
+            let follow = Follow { api: Api::namespaced(client, "n"), pod: "a-0".to_owned(), container: "main".to_owned(), number: 7 };
+            let (sender, mut lines) = mpsc::channel(64);
+            follow.to_the_end(Start::default(), &sender).await.expect("it ends");
+            drop(sender);
+            let mut read = Vec::new();
+            while let Some((number, line)) = lines.recv().await {
+                assert_eq!(number, 7);
+                read.push(String::from_utf8(line).expect("text"));
+            }
+            assert_eq!(read, ["one", "two", "two again", "two at last", "three", "end"], "{cuts} cuts");
+        }
     }
 }

@@ -26,6 +26,7 @@ use crate::pods::{Follow, Printer, Start, container_names, container_started, wh
 const DRAIN_WAIT: Duration = Duration::from_secs(20);
 
 /// A change of something the job depends on.
+#[allow(clippy::large_enum_variant, reason = "one lives at a time, and is taken apart at once")]
 enum Change {
     Job(Event<TrainingJob>),
     Workload(Event<Workload>),
@@ -243,20 +244,20 @@ impl View {
         if self.gone {
             return Err(Failure::new(format!("job `{}` was deleted before it ended", self.name)).with_exit(Exit::Missing));
         }
-        result(&self.name, &self.job.status.clone().unwrap_or_default())
+        Ok(result(&self.name, &self.job.status.clone().unwrap_or_default()))
     }
 }
 
 /// How an ended job ended, as an exit code; a failure is also told in words.
-pub(crate) fn result(name: &str, status: &TrainingJobStatus) -> Outcome<Exit> {
+pub(crate) fn result(name: &str, status: &TrainingJobStatus) -> Exit {
     if status.phase == Phase::Succeeded {
-        return Ok(Exit::Done);
+        return Exit::Done;
     }
     let said =
         conditions::find(&status.conditions, "Complete").map(|complete| complete.message.clone()).filter(|message| !message.is_empty());
     output::note(&format!("job {name} failed: {}", output::plain(&said.unwrap_or_else(|| "it gave no reason".to_owned()))));
     let code = status.exit_code.filter(|code| *code != 0).unwrap_or(1);
-    Ok(Exit::Of(u8::try_from(code & 0xff).ok().filter(|code| *code != 0).unwrap_or(1)))
+    Exit::Of(u8::try_from(code & 0xff).ok().filter(|code| *code != 0).unwrap_or(1))
 }
 
 impl Readers {
