@@ -3,6 +3,7 @@
 //! Start with [`up`]; it is what a newcomer types first. Every external command goes through
 //! [`process`], so that its failure shows its last lines and what to do.
 
+mod bench;
 mod ci;
 mod console;
 mod down;
@@ -45,6 +46,8 @@ enum Chore {
     Ci,
     /// Check the rules of the source tree that no compiler checks
     Tidy,
+    /// Measure the platform beside its peers on this machine, in a release build
+    Bench(bench::BenchArguments),
 }
 
 /// Where the platform keeps its files.
@@ -69,6 +72,7 @@ fn main() -> ExitCode {
         Chore::Test(arguments) => test::run(arguments),
         Chore::Ci => ci::run(),
         Chore::Tidy => tidy::run(),
+        Chore::Bench(arguments) => bench::run(arguments),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

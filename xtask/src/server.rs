@@ -15,7 +15,7 @@ use crate::console::Console;
 use crate::home::Home;
 
 /// How long a start may take. A first start builds nothing; it opens the database.
-const READY_WAIT: Duration = Duration::from_secs(60);
+const READY_WAIT: Duration = Duration::from_mins(1);
 /// How long the server may take to stop before it is killed.
 const STOP_WAIT: Duration = Duration::from_secs(30);
 /// How often is looked whether it did.
@@ -146,7 +146,7 @@ fn spawn(fermion: &Path, home: &Home, listen: SocketAddr, log: &File) -> Result<
 fn wait_ready(home: &Home, listen: SocketAddr, mut child: Option<&mut Child>) -> Result<()> {
     let begun = Instant::now();
     loop {
-        if ready(listen) {
+        if answers_ok(listen, "/readyz") {
             return Ok(());
         }
         if let Some(child) = child.as_deref_mut()
@@ -163,12 +163,12 @@ fn wait_ready(home: &Home, listen: SocketAddr, mut child: Option<&mut Child>) ->
     }
 }
 
-/// Whether `/readyz` answers 200.
-fn ready(listen: SocketAddr) -> bool {
+/// Whether a path answers 200.
+pub(crate) fn answers_ok(listen: SocketAddr, path: &str) -> bool {
     let look = || -> std::io::Result<bool> {
         let mut stream = TcpStream::connect_timeout(&listen, LOOK_TIMEOUT)?;
         stream.set_read_timeout(Some(LOOK_TIMEOUT))?;
-        write!(stream, "GET /readyz HTTP/1.1\r\nHost: {listen}\r\nConnection: close\r\n\r\n")?;
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: {listen}\r\nConnection: close\r\n\r\n")?;
         let mut answer = [0; 12];
         stream.read_exact(&mut answer)?;
         Ok(&answer == b"HTTP/1.1 200")

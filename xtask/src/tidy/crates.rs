@@ -43,7 +43,7 @@ const PURE: [&str; 13] = [
     "tower",
 ];
 
-const LAYERS: [Layer; 10] = [
+const LAYERS: [Layer; 11] = [
     Layer { name: "fermion-api", ours: &[], banned: &RUNTIME },
     Layer { name: "fermion-scheduler", ours: &["fermion-api"], banned: &PURE },
     Layer { name: "fermion-store", ours: &["fermion-api"], banned: &["axum", "hyper", "kube", "kube-client", "kube-runtime", "tonic"] },
@@ -77,6 +77,8 @@ const LAYERS: [Layer; 10] = [
         ],
         banned: &DATABASES,
     },
+    // A client of everything over sockets; of ours it needs the generated CRI client alone.
+    Layer { name: "fermion-bench", ours: &["fermion-node"], banned: &DATABASES },
     Layer { name: "xtask", ours: &[], banned: &PURE },
 ];
 

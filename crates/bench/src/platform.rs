@@ -1,0 +1,172 @@
+//! The platform, through its whole HTTP path: authentication, authorization, validation, disk.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail, ensure};
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
+use http::{HeaderValue, Method, Request, StatusCode};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use hyper::client::conn::http1::SendRequest;
+use hyper_util::rt::TokioIo;
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+
+use crate::target::{Connection, EVENTS_MAX, Entry, Target, answered, open};
+
+/// Bytes of an error's text that are passed on.
+const ERROR_BYTES_MAX: usize = 500;
+
+/// A platform that listens there, as its administrator.
+#[derive(Clone, Debug)]
+pub(crate) struct Platform {
+    address: SocketAddr,
+    authorization: HeaderValue,
+}
+
+/// One HTTP/1.1 connection that is kept open.
+#[derive(Debug)]
+pub(crate) struct Http {
+    sender: SendRequest<Full<Bytes>>,
+    host: HeaderValue,
+    authorization: HeaderValue,
+}
+
+impl Platform {
+    /// The platform at an address, with the token of a kubeconfig.
+    pub(crate) fn new(address: SocketAddr, kubeconfig: &Path) -> anyhow::Result<Self> {
+        let text = std::fs::read_to_string(kubeconfig).with_context(|| format!("cannot read {}", kubeconfig.display()))?;
+        let config: Value = serde_yaml::from_str(&text).with_context(|| format!("{} is not YAML", kubeconfig.display()))?;
+        let token = config["users"][0]["user"]["token"].as_str().with_context(|| format!("{} holds no token", kubeconfig.display()))?;
+        let mut authorization = HeaderValue::from_str(&format!("Bearer {token}")).context("the token fits no header")?;
+        authorization.set_sensitive(true);
+        Ok(Self { address, authorization })
+    }
+
+    /// Lines of a watch from a version on.
+    pub(crate) async fn watch_lines(&self, collection: &str, version: &str) -> anyhow::Result<Lines> {
+        let mut http = self.connect().await?;
+        let path = format!("{collection}?watch=true&resourceVersion={version}");
+        let response = http.send(Method::GET, &path, Bytes::new()).await?;
+        ensure!(response.status() == StatusCode::OK, "watching {collection}: {}", response.status());
+        Ok(Lines { body: response.into_body(), buffer: Vec::new(), _http: http })
+    }
+}
+
+/// The lines of a streamed answer.
+pub(crate) struct Lines {
+    body: Incoming,
+    buffer: Vec<u8>,
+    /// The connection lasts as long as the answer is read.
+    _http: Http,
+}
+
+impl Lines {
+    /// The next whole line, with its end; `None` when the answer is over.
+    pub(crate) async fn next(&mut self) -> anyhow::Result<Option<Vec<u8>>> {
+        loop {
+            if let Some(end) = self.buffer.iter().position(|byte| *byte == b'\n') {
+                return Ok(Some(self.buffer.drain(..=end).collect()));
+            }
+            match self.body.frame().await {
+                None => return Ok(None),
+                Some(frame) => {
+                    if let Ok(data) = frame.context("the watch broke")?.into_data() {
+                        self.buffer.extend_from_slice(&data);
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Http {
+    async fn send(&mut self, method: Method, path: &str, body: Bytes) -> anyhow::Result<http::Response<Incoming>> {
+        let mut request = Request::new(Full::new(body));
+        *request.method_mut() = method;
+        *request.uri_mut() = path.parse().with_context(|| format!("{path} is no path"))?;
+        let headers = request.headers_mut();
+        headers.insert(HOST, self.host.clone());
+        headers.insert(AUTHORIZATION, self.authorization.clone());
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        answered("waiting for the connection", self.sender.ready()).await?;
+        answered(path, self.sender.send_request(request)).await
+    }
+
+    /// Sends a request and reads the whole answer, which must be of the given code.
+    pub(crate) async fn call(&mut self, method: Method, path: &str, body: Bytes, wanted: StatusCode) -> anyhow::Result<Bytes> {
+        let response = self.send(method, path, body).await?;
+        let code = response.status();
+        let body = answered(path, response.into_body().collect()).await?.to_bytes();
+        if code != wanted {
+            bail!("{path}: {code}: {}", String::from_utf8_lossy(&body[..body.len().min(ERROR_BYTES_MAX)]));
+        }
+        Ok(body)
+    }
+}
+
+fn collection(folder: &str) -> String {
+    format!("/api/v1/namespaces/{folder}/configmaps")
+}
+
+impl Target for Platform {
+    const NAME: &'static str = "fermion";
+    type Connection = Http;
+
+    async fn connect(&self) -> anyhow::Result<Http> {
+        let (sender, connection) =
+            answered("the handshake", hyper::client::conn::http1::handshake(TokioIo::new(open(self.address).await?))).await?;
+        // An error of the connection is told by the request that meets it.
+        tokio::spawn(async move { drop(connection.await) });
+        let host = HeaderValue::from_str(&self.address.to_string()).context("an address fits a header")?;
+        Ok(Http { sender, host, authorization: self.authorization.clone() })
+    }
+
+    async fn prepare(&self, folder: &str) -> anyhow::Result<()> {
+        let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": folder}});
+        let mut http = self.connect().await?;
+        http.call(Method::POST, "/api/v1/namespaces", namespace.to_string().into(), StatusCode::CREATED).await.map(drop)
+    }
+
+    async fn watch(&self, folder: &str) -> anyhow::Result<mpsc::Receiver<Instant>> {
+        let mut http = self.connect().await?;
+        let list = http.call(Method::GET, &collection(folder), Bytes::new(), StatusCode::OK).await?;
+        let list: Value = serde_json::from_slice(&list).context("a list is JSON")?;
+        let version = list["metadata"]["resourceVersion"].as_str().context("a list has a version")?;
+        let mut lines = self.watch_lines(&collection(folder), version).await?;
+        let (sender, receiver) = mpsc::channel(EVENTS_MAX);
+        tokio::spawn(async move {
+            while let Ok(Some(line)) = lines.next().await {
+                let now = Instant::now();
+                if line.starts_with(br#"{"type":"ADDED""#) && sender.send(now).await.is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(receiver)
+    }
+}
+
+impl Connection for Http {
+    async fn create(&mut self, entry: &Entry, body: Vec<u8>) -> anyhow::Result<()> {
+        self.call(Method::POST, &collection(&entry.folder), body.into(), StatusCode::CREATED).await.map(drop)
+    }
+
+    async fn get(&mut self, entry: &Entry) -> anyhow::Result<()> {
+        let path = format!("{}/{}", collection(&entry.folder), entry.name);
+        self.call(Method::GET, &path, Bytes::new(), StatusCode::OK).await.map(drop)
+    }
+
+    async fn list(&mut self, folder: &str, expected: usize) -> anyhow::Result<Duration> {
+        let begun = Instant::now();
+        let body = self.call(Method::GET, &collection(folder), Bytes::new(), StatusCode::OK).await?;
+        let taken = begun.elapsed();
+        let list: Value = serde_json::from_slice(&body).context("a list is JSON")?;
+        let count = list["items"].as_array().map_or(0, Vec::len);
+        ensure!(count == expected, "the list holds {count} of {expected} objects");
+        Ok(taken)
+    }
+}
