@@ -127,7 +127,7 @@ impl State {
             match self.writer.object("ADDED", &stored, true) {
                 Ok(Some(line)) => return Some(line),
                 Ok(None) => {}
-                Err(error) => return self.fail(&error),
+                Err(error) => return Some(self.fail(&error)),
             }
         }
         if let Some(revision) = self.initial_bookmark.take() {
@@ -142,11 +142,11 @@ impl State {
                     Some(Ok(event)) => match self.writer.event(&event) {
                         Ok(Some(line)) => return Some(line),
                         Ok(None) => {}
-                        Err(error) => return self.fail(&error),
+                        Err(error) => return Some(self.fail(&error)),
                     },
                     Some(Err(error)) => {
                         let error = ApiError::from_store(&error, self.writer.resource.about(""));
-                        return self.fail(&error);
+                        return Some(self.fail(&error));
                     }
                 },
                 _ = self.timer.tick(), if self.bookmarks => {
@@ -160,9 +160,9 @@ impl State {
         }
     }
 
-    fn fail(&mut self, error: &ApiError) -> Option<Bytes> {
+    fn fail(&mut self, error: &ApiError) -> Bytes {
         self.done = true;
-        Some(error_line(error))
+        error_line(error)
     }
 }
 

@@ -81,7 +81,7 @@ impl Api {
         let now = self.now();
         let component = caller.groups.iter().any(|group| group == COMPONENTS);
         objects::begin(resource, &mut object, &uuid::Uuid::new_v4().to_string(), now, &caller.name, component);
-        let object = self.admit(resource, object, None)?;
+        let object = admit(resource, object, None)?;
         if let Some(namespace) = namespace {
             self.check_namespace(namespace).await?;
         }
@@ -183,7 +183,7 @@ impl Api {
         let new = objects::merge(resource, part, old_value, object);
         let new = match part {
             Part::Main => {
-                let mut new = self.admit(resource, new, Some(old_value))?;
+                let mut new = admit(resource, new, Some(old_value))?;
                 objects::count_generation(old_value, &mut new);
                 new
             }
@@ -298,24 +298,6 @@ impl Api {
         self.commit(resource.about(&old.key.name), Commit { writes: vec![write], facts }).await
     }
 
-    /// Defaults and checks; the object that will be stored.
-    fn admit(&self, resource: &Resource, mut object: Value, old: Option<&Value>) -> Result<Value> {
-        let name = objects::text(&object, "name").to_owned();
-        resource.validator.default(&mut object);
-        check_schema(resource, &object)?;
-        let failed = |problems: Vec<Invalid>| {
-            let causes = problems
-                .into_iter()
-                .map(|problem| Cause { field: problem.field, reason: "FieldValueInvalid", message: problem.message })
-                .collect();
-            ApiError::invalid(resource.about(&name), causes)
-        };
-        let object = (resource.set_defaults)(object).map_err(failed)?;
-        let mut problems = check_metadata(&object);
-        problems.extend((resource.check)(&object, old));
-        if problems.is_empty() { Ok(object) } else { Err(failed(problems)) }
-    }
-
     /// Objects are made only in namespaces that exist and are not going away.
     async fn check_namespace(&self, namespace: &str) -> Result<()> {
         let about = About { group: "", plural: "namespaces", kind: "Namespace", name: namespace };
@@ -360,6 +342,24 @@ impl Api {
     pub(crate) fn now(&self) -> Timestamp {
         self.clock.now()
     }
+}
+
+/// Defaults and checks; the object that will be stored.
+fn admit(resource: &Resource, mut object: Value, old: Option<&Value>) -> Result<Value> {
+    let name = objects::text(&object, "name").to_owned();
+    resource.validator.default(&mut object);
+    check_schema(resource, &object)?;
+    let failed = |problems: Vec<Invalid>| {
+        let causes = problems
+            .into_iter()
+            .map(|problem| Cause { field: problem.field, reason: "FieldValueInvalid", message: problem.message })
+            .collect();
+        ApiError::invalid(resource.about(&name), causes)
+    };
+    let object = (resource.set_defaults)(object).map_err(failed)?;
+    let mut problems = check_metadata(&object);
+    problems.extend((resource.check)(&object, old));
+    if problems.is_empty() { Ok(object) } else { Err(failed(problems)) }
 }
 
 /// What a deletion did.
@@ -479,7 +479,7 @@ fn cause(error: &FieldError) -> Cause {
     let reason = match error.problem {
         Problem::Required => "FieldValueRequired",
         Problem::Type { .. } => "FieldValueTypeInvalid",
-        Problem::Enum { .. } => "FieldValueNotSupported",
+        Problem::Enum => "FieldValueNotSupported",
         _ => "FieldValueInvalid",
     };
     Cause { field: error.path.clone(), reason, message: error.detail.clone() }
@@ -588,7 +588,8 @@ fn settle_name(resource: &Resource, object: &mut Value) -> Result<()> {
 fn check_identity(resource: &Resource, key: &Key, object: &Value) -> Result<()> {
     let name = objects::text(object, "name");
     let namespace = objects::text(object, "namespace");
-    if name != &*key.name && !(name.is_empty() && !resource.custom) {
+    // Built-in kinds may leave the name to the address.
+    if name != &*key.name && (!name.is_empty() || resource.custom) {
         return Err(ApiError::bad_request(format!(
             "the name of the object ({}) does not match the name on the URL ({})",
             name.escape_default(),

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 /// How long a test waits for something that should happen soon.
-pub const SOON: Duration = Duration::from_secs(60);
+pub(crate) const SOON: Duration = Duration::from_secs(60);
 /// Pause between two looks.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 

@@ -90,7 +90,7 @@ pub fn interval(pod: &Pod, now: Timestamp, gone_at: Option<Timestamp>) -> Interv
     let requests = pod
         .spec
         .iter()
-        .flat_map(|spec| pod::requests(spec))
+        .flat_map(pod::requests)
         .map(|(name, amount)| {
             let text = quantity::format(&name, amount);
             (name, text)

@@ -27,7 +27,20 @@ impl Random {
 }
 
 const NAMES: [&str; 14] = [
-    "..", "%2e%2e", "a%2fb", "..%2f..%2fetc%2fpasswd", "%00", "%zz", "A_B", "-", "%f0%9f%92%a5", "a%0d%0aX-Injected:1", "%ff%fe", ".", "con%20fig", "x",
+    "..",
+    "%2e%2e",
+    "a%2fb",
+    "..%2f..%2fetc%2fpasswd",
+    "%00",
+    "%zz",
+    "A_B",
+    "-",
+    "%f0%9f%92%a5",
+    "a%0d%0aX-Injected:1",
+    "%ff%fe",
+    ".",
+    "con%20fig",
+    "x",
 ];
 const RESOURCES: [&str; 12] = [
     "api/v1/namespaces/default/configmaps",
@@ -43,7 +56,8 @@ const RESOURCES: [&str; 12] = [
     "apis/observe.fermion.dev/v1alpha1/namespaces/default/usagerecords",
     "apis/nothing.example.org/v9/things",
 ];
-const SUBRESOURCES: [&str; 10] = ["", "/status", "/scale", "/log", "/exec", "/binding", "/portforward", "/file?path=../../etc/passwd", "/finalize", "/nothing/more"];
+const SUBRESOURCES: [&str; 10] =
+    ["", "/status", "/scale", "/log", "/exec", "/binding", "/portforward", "/file?path=../../etc/passwd", "/finalize", "/nothing/more"];
 const OTHER_PATHS: [&str; 12] = [
     "apps/default/x/y/",
     "apps/%2e%2e/x/y/",
@@ -59,13 +73,29 @@ const OTHER_PATHS: [&str; 12] = [
     "version",
 ];
 const QUERIES: [&str; 12] = [
-    "", "?limit=-1", "?limit=99999999999999999999", "?continue=AAAA", "?labelSelector=%28%28", "?fieldSelector=spec.secret%3Dx", "?watch=maybe",
-    "?resourceVersion=abc", "?dryRun=Some", "?fieldValidation=Loud", "?timeoutSeconds=x", "?%zz=%ff",
+    "",
+    "?limit=-1",
+    "?limit=99999999999999999999",
+    "?continue=AAAA",
+    "?labelSelector=%28%28",
+    "?fieldSelector=spec.secret%3Dx",
+    "?watch=maybe",
+    "?resourceVersion=abc",
+    "?dryRun=Some",
+    "?fieldValidation=Loud",
+    "?timeoutSeconds=x",
+    "?%zz=%ff",
 ];
 const METHODS: [&str; 8] = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "BREW"];
 const CONTENT_TYPES: [&str; 8] = [
-    "application/json", "application/merge-patch+json", "application/json-patch+json", "application/strategic-merge-patch+json",
-    "application/apply-patch+yaml", "application/vnd.kubernetes.protobuf", "text/plain", "application/json; charset=\u{e9}",
+    "application/json",
+    "application/merge-patch+json",
+    "application/json-patch+json",
+    "application/strategic-merge-patch+json",
+    "application/apply-patch+yaml",
+    "application/vnd.kubernetes.protobuf",
+    "text/plain",
+    "application/json; charset=\u{e9}",
 ];
 
 fn body(random: &mut Random) -> Vec<u8> {
@@ -109,10 +139,10 @@ fn malformed_requests_are_refused_without_effect() {
     };
     let before = state();
     for index in 0..REQUESTS {
-        let path = if random.next() % 4 == 0 {
+        let path = if random.next().is_multiple_of(4) {
             format!("/{}", random.pick(&OTHER_PATHS))
         } else {
-            let name = if random.next() % 3 == 0 { String::new() } else { format!("/{}", random.pick(&NAMES)) };
+            let name = if random.next().is_multiple_of(3) { String::new() } else { format!("/{}", random.pick(&NAMES)) };
             format!("/{}{name}{}", random.pick(&RESOURCES), random.pick(&SUBRESOURCES))
         };
         let path = if path.contains('?') { path } else { format!("{path}{}", random.pick(&QUERIES)) };
@@ -121,10 +151,19 @@ fn malformed_requests_are_refused_without_effect() {
         let body = body(&mut random);
         let answer = http.request(method, &path, &[("Content-Type", content_type)], &body);
         let answer = answer.unwrap_or_else(|error| panic!("seed {SEED}, request {index}: {method} {path}: {error}"));
-        assert!(answer.code < 500, "seed {SEED}, request {index}: {method} {path} ({content_type}) gave {}: {}", answer.code, answer.text());
+        assert!(
+            answer.code < 500,
+            "seed {SEED}, request {index}: {method} {path} ({content_type}) gave {}: {}",
+            answer.code,
+            answer.text()
+        );
         assert!(!answer.headers.to_ascii_lowercase().contains("x-injected"), "request {index}: {method} {path} wrote a header");
     }
-    for raw in [&b"GET / HTTP/9.9\r\n\r\n"[..], b"\x00\x01\x02\x03\r\n\r\n", b"GET http://example.org/api/v1/secrets HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"] {
+    for raw in [
+        &b"GET / HTTP/9.9\r\n\r\n"[..],
+        b"\x00\x01\x02\x03\r\n\r\n",
+        b"GET http://example.org/api/v1/secrets HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+    ] {
         if let Ok(answer) = http.raw(raw) {
             assert!(answer.code < 500, "{}", answer.text());
         }
