@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use crate::core_kinds;
 use crate::error::About;
+use crate::openapi::{OpenApi, OpenApiKind};
 use crate::patch::MergeStrategy;
 use crate::schema::Validator;
 use crate::selector::selectable_fields;
@@ -53,7 +54,6 @@ pub(crate) struct Resource {
     pub(crate) source: Source,
     pub(crate) columns: Columns,
     pub(crate) selectable: Vec<String>,
-    pub(crate) schema: Value,
     pub(crate) validator: Validator,
     pub(crate) strategy: MergeStrategy,
     /// Whether this is one of our own kinds, which behave like those of a
@@ -88,6 +88,13 @@ impl Resource {
     }
 }
 
+/// A kind with the schema it was made from. The schema is needed once, for OpenAPI: as a tree it
+/// takes megabytes, so it is not kept.
+pub(crate) struct Described {
+    pub(crate) resource: Resource,
+    pub(crate) schema: Value,
+}
+
 /// Everything served, in the order of discovery.
 pub(crate) struct Catalog {
     resources: Vec<Arc<Resource>>,
@@ -95,26 +102,27 @@ pub(crate) struct Catalog {
 }
 
 impl Catalog {
-    /// Builds the schemas and validators of all kinds; takes a while, so it is done once.
-    pub(crate) fn new() -> anyhow::Result<Self> {
-        let mut resources = core_kinds::resources()?;
+    /// Builds the schemas and validators of all kinds and the documents that tell clients of
+    /// them; takes a while, so it is done once.
+    pub(crate) fn new() -> anyhow::Result<(Self, OpenApi)> {
+        let mut described = core_kinds::resources()?;
         for kind in registry::kinds() {
-            resources.push(Resource::from_kind(kind)?);
+            described.push(Resource::from_kind(kind)?);
         }
-        let resources: Vec<_> = resources.into_iter().map(Arc::new).collect();
-        let by_name = resources
-            .iter()
-            .map(|resource| ((resource.group.clone(), resource.version.clone(), resource.plural.clone()), resource.clone()))
-            .collect();
-        Ok(Self { resources, by_name })
+        let mut resources = Vec::with_capacity(described.len());
+        let mut by_name = HashMap::new();
+        let mut kinds = Vec::with_capacity(described.len());
+        for Described { resource, schema } in described {
+            kinds.push(resource.openapi_kind(schema));
+            let resource = Arc::new(resource);
+            by_name.insert((resource.group.clone(), resource.version.clone(), resource.plural.clone()), resource.clone());
+            resources.push(resource);
+        }
+        Ok((Self { resources, by_name }, OpenApi::new(kinds)))
     }
 
     pub(crate) fn find(&self, group: &str, version: &str, plural: &str) -> Option<&Arc<Resource>> {
         self.by_name.get(&(group.to_owned(), version.to_owned(), plural.to_owned()))
-    }
-
-    pub(crate) fn all(&self) -> &[Arc<Resource>] {
-        &self.resources
     }
 
     /// Every group and version served, the core group first.
@@ -135,7 +143,20 @@ impl Catalog {
 }
 
 impl Resource {
-    fn from_kind(kind: registry::Kind) -> anyhow::Result<Self> {
+    fn openapi_kind(&self, schema: Value) -> OpenApiKind {
+        OpenApiKind {
+            group: self.group.clone(),
+            version: self.version.clone(),
+            kind: self.kind.clone(),
+            plural: self.plural.clone(),
+            namespaced: self.namespaced,
+            schema,
+            subresources: self.subresources.iter().map(|name| (*name).to_owned()).collect(),
+            verbs: self.verbs.iter().map(|verb| (*verb).to_owned()).collect(),
+        }
+    }
+
+    fn from_kind(kind: registry::Kind) -> anyhow::Result<Described> {
         let stored_as = kind.resource().into();
         let mut subresources = Vec::new();
         if kind.has_status {
@@ -150,7 +171,7 @@ impl Resource {
             Access::Full => (&ALL_VERBS[..], Source::Objects),
             Access::ReadOnly => (&READ_VERBS[..], Source::Usage),
         };
-        Ok(Self {
+        let resource = Self {
             columns: Columns::for_printer_columns(&kind.columns)?,
             validator: Validator::compile(&kind.schema)?,
             strategy: MergeStrategy::UNSUPPORTED,
@@ -167,11 +188,11 @@ impl Resource {
             scale: kind.scale,
             source,
             selectable,
-            schema: kind.schema,
             custom: true,
             set_defaults: kind.set_defaults,
             check: kind.check,
             stored_as,
-        })
+        };
+        Ok(Described { resource, schema: kind.schema })
     }
 }

@@ -12,7 +12,7 @@ use k8s_openapi::schemars::JsonSchema;
 use k8s_openapi::{Metadata, NamespaceResourceScope};
 use serde_json::{Value, json};
 
-use crate::catalog::{ALL_VERBS, METRIC_VERBS, REVIEW_VERBS, Resource, Source};
+use crate::catalog::{ALL_VERBS, Described, METRIC_VERBS, REVIEW_VERBS, Resource, Source};
 use crate::patch::MergeStrategy;
 use crate::schema::{self, Validator};
 use crate::selector::selectable_fields;
@@ -45,7 +45,7 @@ const STORED: Entry = Entry {
 
 const REVIEW: Entry = Entry { namespaced: false, verbs: &REVIEW_VERBS, source: Source::Review, ..STORED };
 
-pub(crate) fn resources() -> anyhow::Result<Vec<Resource>> {
+pub(crate) fn resources() -> anyhow::Result<Vec<Described>> {
     Ok(vec![
         of::<Namespace>(Entry {
             plural: "namespaces",
@@ -88,12 +88,12 @@ pub(crate) fn resources() -> anyhow::Result<Vec<Resource>> {
     ])
 }
 
-fn of<K: k8s_openapi::Resource + JsonSchema>(entry: Entry) -> anyhow::Result<Resource> {
+fn of<K: k8s_openapi::Resource + JsonSchema>(entry: Entry) -> anyhow::Result<Described> {
     build(K::GROUP, K::VERSION, K::KIND, schema::for_core::<K>(), entry)
 }
 
 /// The kinds `kubectl top` asks for.
-fn metrics(kind: &str, plural: &'static str, namespaced: bool) -> anyhow::Result<Resource> {
+fn metrics(kind: &str, plural: &'static str, namespaced: bool) -> anyhow::Result<Described> {
     let schema = json!({
         "type": "object",
         "description": "What a node or a pod uses now, as its node measured it.",
@@ -113,8 +113,8 @@ fn metrics(kind: &str, plural: &'static str, namespaced: bool) -> anyhow::Result
     build("metrics.k8s.io", "v1beta1", kind, schema, Entry { plural, namespaced, verbs: &METRIC_VERBS, source: Source::Metrics, ..STORED })
 }
 
-fn build(group: &str, version: &str, kind: &str, schema: Value, entry: Entry) -> anyhow::Result<Resource> {
-    Ok(Resource {
+fn build(group: &str, version: &str, kind: &str, schema: Value, entry: Entry) -> anyhow::Result<Described> {
+    let resource = Resource {
         validator: Validator::compile(&schema)?,
         columns: Columns::for_core(group, kind),
         strategy: MergeStrategy::for_kind(group, kind),
@@ -131,12 +131,12 @@ fn build(group: &str, version: &str, kind: &str, schema: Value, entry: Entry) ->
         subresources: entry.subresources.to_vec(),
         scale: None,
         source: entry.source,
-        schema,
         custom: false,
         set_defaults: entry.set_defaults,
         check: entry.check,
         stored_as: if group.is_empty() { entry.plural.into() } else { format!("{}.{group}", entry.plural).into() },
-    })
+    };
+    Ok(Described { resource, schema })
 }
 
 /// Holds at compile time that what is served namespaced is namespaced in Kubernetes.

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::Api;
 use crate::catalog::{Catalog, Resource};
 use crate::error::{ApiError, Result};
-use crate::openapi::{OpenApi, OpenApiKind};
+use crate::openapi::OpenApi;
 use crate::read::{json_response, raw_response};
 
 /// The version of Kubernetes whose API this one follows; clients choose features by it.
@@ -26,26 +26,12 @@ pub(crate) struct Documents {
 }
 
 impl Documents {
-    pub(crate) fn new(catalog: &Catalog) -> Self {
-        let kinds = catalog.all().iter().map(|resource| openapi_kind(resource)).collect();
+    pub(crate) fn new(catalog: &Catalog, openapi: OpenApi) -> Self {
         Self {
             core: aggregated(catalog, |group| group.is_empty()).to_string().into(),
             groups: aggregated(catalog, |group| !group.is_empty()).to_string().into(),
-            openapi: OpenApi::new(kinds),
+            openapi,
         }
-    }
-}
-
-fn openapi_kind(resource: &Resource) -> OpenApiKind {
-    OpenApiKind {
-        group: resource.group.clone(),
-        version: resource.version.clone(),
-        kind: resource.kind.clone(),
-        plural: resource.plural.clone(),
-        namespaced: resource.namespaced,
-        schema: resource.schema.clone(),
-        subresources: resource.subresources.iter().map(|name| (*name).to_owned()).collect(),
-        verbs: resource.verbs.iter().map(|verb| (*verb).to_owned()).collect(),
     }
 }
 

@@ -80,9 +80,9 @@ impl Api {
     /// # Errors
     /// When a kind's schema cannot be compiled, which is a mistake in the program.
     pub fn new(store: Store, clock: Arc<dyn Clock>, shutdown: tokio::sync::watch::Receiver<bool>) -> anyhow::Result<Arc<Self>> {
-        let catalog = Catalog::new()?;
+        let (catalog, openapi) = Catalog::new()?;
         Ok(Arc::new(Self {
-            documents: Documents::new(&catalog),
+            documents: Documents::new(&catalog, openapi),
             catalog,
             credentials: Credentials::new(store.clone(), clock.clone()),
             store,
