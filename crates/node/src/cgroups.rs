@@ -17,6 +17,13 @@ fn hierarchies() -> Vec<PathBuf> {
     entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|entry| entry.path()).collect()
 }
 
+/// Bounds the processes and threads of a cgroup and those below it.
+pub(crate) fn limit_processes(cgroup: &str, max: u32) -> std::io::Result<()> {
+    let version_2 = Path::new(ROOT).join("cgroup.controllers").exists();
+    let hierarchy = if version_2 { PathBuf::from(ROOT) } else { Path::new(ROOT).join("pids") };
+    fs::write(hierarchy.join(cgroup.trim_start_matches('/')).join("pids.max"), max.to_string())
+}
+
 /// Removes a cgroup and those below it, in every hierarchy. One that still has processes stays,
 /// since the kernel refuses; it is tried again with the next sweep.
 pub(crate) fn remove(cgroup: &str) {

@@ -55,6 +55,8 @@ impl Default for Reserved {
 pub struct Limits {
     /// Pods at once.
     pub pods_max: u32,
+    /// Processes and threads of one pod, so that none can take all the machine has.
+    pub pod_processes_max: u32,
     /// Delays between restarts of a container.
     pub restart: BackOff,
     /// Delays between tries of what a container needs before it starts: images, volumes, sandbox.
@@ -86,6 +88,7 @@ impl Default for Limits {
         let retry = BackOff { base: Duration::from_secs(1), cap: Duration::from_mins(2), reset_after: Duration::from_mins(10) };
         Self {
             pods_max: 256,
+            pod_processes_max: 16_384,
             restart: BackOff::default(),
             retry,
             peers_wait: Duration::from_mins(1),

@@ -5,7 +5,9 @@
 //! is over its `sizeLimit` is evicted.
 
 use std::collections::{BTreeMap, HashSet};
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,9 +18,11 @@ use k8s_openapi::api::core::v1::{ObjectReference, PersistentVolumeClaim, Persist
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::Api;
 use kube::api::{Patch, PatchParams};
+use rustix::fs::{AtFlags, FileType};
 
 use crate::events::Severity;
 use crate::pod::Identity;
+use crate::pod::volumes::subpath;
 use crate::shared::Shared;
 use crate::stats::VolumeStats;
 
@@ -191,28 +195,36 @@ async fn walk(root: PathBuf) -> Option<Use> {
     tokio::task::spawn_blocking(move || disk_use(&root)).await.ok().flatten()
 }
 
-/// What a directory takes on disk; links are not followed and other file systems not entered.
+/// What a directory takes on disk; links are not followed and other file systems not entered. Its
+/// owner may move things about meanwhile, so every directory is opened from the root without links.
 fn disk_use(root: &Path) -> Option<Use> {
     let device = fs::symlink_metadata(root).ok()?.dev();
     let mut found = Use { bytes: 0, partial: false };
     let mut entries = 0_usize;
     let mut linked: HashSet<u64> = HashSet::new();
-    let mut waiting = vec![root.to_owned()];
-    while let Some(directory) = waiting.pop() {
-        // Directories vanish while we look; what is gone takes no room.
-        for entry in fs::read_dir(&directory).into_iter().flatten().flatten() {
+    let mut waiting = vec![PathBuf::new()];
+    while let Some(inner) = waiting.pop() {
+        // What vanished while we look takes no room.
+        let Ok(directory) = subpath::open_directory(root, &inner) else { continue };
+        let Ok(listing) = rustix::fs::Dir::read_from(&directory) else { continue };
+        for entry in listing.flatten() {
+            let name = OsStr::from_bytes(entry.file_name().to_bytes());
+            if name == "." || name == ".." {
+                continue;
+            }
             entries += 1;
             if entries > ENTRIES_MAX {
                 found.partial = true;
                 return Some(found);
             }
-            let Ok(metadata) = entry.metadata() else { continue };
-            if metadata.dev() != device || (metadata.nlink() > 1 && !metadata.is_dir() && !linked.insert(metadata.ino())) {
+            let Ok(stat) = rustix::fs::statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
+            let is_directory = FileType::from_raw_mode(stat.st_mode).is_dir();
+            if stat.st_dev != device || (stat.st_nlink > 1 && !is_directory && !linked.insert(stat.st_ino)) {
                 continue;
             }
-            found.bytes += metadata.blocks() * BLOCK_BYTES;
-            if metadata.is_dir() {
-                waiting.push(entry.path());
+            found.bytes += u64::try_from(stat.st_blocks).unwrap_or(0) * BLOCK_BYTES;
+            if is_directory {
+                waiting.push(inner.join(name));
             }
         }
     }

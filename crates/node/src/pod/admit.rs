@@ -70,6 +70,12 @@ pub(crate) fn refuse(spec: &PodSpec, access: HostAccess) -> Option<PodFailure> {
             complaints.push(format!("volume {} uses hostPath", volume.name));
         }
     }
+    for volume in spec.volumes.iter().flatten() {
+        let medium = volume.empty_dir.as_ref().and_then(|empty| empty.medium.as_deref()).unwrap_or("");
+        if !["", "Memory"].contains(&medium) {
+            complaints.push(format!("emptyDir {} is of medium {medium}; this node has disk and Memory", volume.name));
+        }
+    }
     for volume in spec.volumes.iter().flatten().filter(|volume| !is_supported(volume)) {
         complaints.push(format!("volume {} is of a kind this node does not have (it has {VOLUME_KINDS})", volume.name));
     }
@@ -231,6 +237,7 @@ mod tests {
     fn what_would_be_ignored_is_refused() {
         for (pod, word) in [
             (serde_json::json!({"containers": [{"name": "a", "ports": [{"containerPort": 1, "hostPort": 1}]}]}), "hostPort"),
+            (serde_json::json!({"containers": [], "volumes": [{"name": "v", "emptyDir": {"medium": "HugePages"}}]}), "HugePages"),
             (serde_json::json!({"containers": [], "volumes": [{"name": "v", "nfs": {"path": "/", "server": "s"}}]}), "kind"),
             (serde_json::json!({"containers": [{"name": "a", "livenessProbe": {"httpGet": {"port": 1, "scheme": "HTTPS"}}}]}), "HTTPS"),
         ] {

@@ -104,7 +104,9 @@ fn with_subdomain(names: &[&str], subdomain: Option<&str>) -> Vec<String> {
 /// Rewrites the file in place, since containers have that very file mounted. Answers whether it
 /// changed.
 pub(crate) fn write(path: &Path, text: &str) -> std::io::Result<bool> {
-    if fs::read_to_string(path).is_ok_and(|found| found == text) {
+    // Containers may write to it, so its size is looked at before its content.
+    let same_size = fs::symlink_metadata(path).is_ok_and(|found| found.len() == text.len() as u64);
+    if same_size && fs::read(path).is_ok_and(|found| found == text.as_bytes()) {
         return Ok(false);
     }
     if let Some(parent) = path.parent() {

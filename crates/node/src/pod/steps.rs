@@ -126,6 +126,10 @@ async fn create_container(shared: &Shared, input: &StartInput) -> Result<String,
     const CONFIG: &str = "CreateContainerConfigError";
     let StartInput { identity, pod, spec, container, start, .. } = input;
     check_user(shared, spec, container).await?;
+    let cgroup = shared.pod_cgroup(&identity.uid);
+    if let Err(error) = crate::cgroups::limit_processes(&cgroup, shared.limits.pod_processes_max) {
+        tracing::warn!(cgroup, %error, "the pod's processes are not bounded: the machine has no pids controller for it");
+    }
     let sources = shared
         .fetch(&identity.namespace, env::needed(container))
         .await

@@ -371,3 +371,73 @@ pub(crate) fn remove(shared: &Shared, uid: &str) -> std::io::Result<()> {
         _ => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pod::env::Sources;
+    use serde_json::json;
+
+    fn files(volume: serde_json::Value) -> Result<Vec<(String, String, u32)>, String> {
+        let volume: Volume = serde_json::from_value(volume).expect("a volume");
+        let pod: Pod = serde_json::from_value(json!({
+            "metadata": {"name": "p", "namespace": "n", "uid": "u"},
+            "spec": {"containers": [{"name": "c", "resources": {"limits": {"cpu": "2"}}}]},
+        }))
+        .expect("a pod");
+        let mut sources = Sources::default();
+        let map = json!({"data": {"a": "1", "b": "2"}, "binaryData": {"c": "Mw=="}});
+        sources.config_maps.insert("map".to_owned(), serde_json::from_value(map).expect("a map"));
+        let secret = json!({"data": {"word": "c2VzYW1l"}});
+        sources.secrets.insert("secret".to_owned(), serde_json::from_value(secret).expect("a secret"));
+        let allocatable = Default::default();
+        let context = Context { pod: &pod, sources: &sources, allocatable: &allocatable, host_ip: "", pod_ips: &[] };
+        let spec = pod.spec.clone().expect("a spec");
+        let (payload, _) = payload(&volume, &spec, &context).map_err(|error| error.to_string())?.expect("files");
+        let text = |(path, file): (PathBuf, File)| {
+            (path.to_string_lossy().into_owned(), String::from_utf8(file.content).expect("text"), file.mode)
+        };
+        Ok(payload.into_iter().map(text).collect())
+    }
+
+    fn listed(list: &[(&str, &str, u32)]) -> Result<Vec<(String, String, u32)>, String> {
+        Ok(list.iter().map(|(path, content, mode)| ((*path).to_owned(), (*content).to_owned(), *mode)).collect())
+    }
+
+    #[test]
+    fn volumes_hold_what_their_sources_say() {
+        let whole = files(json!({"name": "v", "configMap": {"name": "map"}}));
+        assert_eq!(whole, listed(&[("a", "1", 0o644), ("b", "2", 0o644), ("c", "3", 0o644)]));
+        let items = json!([{"key": "a", "path": "x/y", "mode": 0o400}]);
+        let some = files(json!({"name": "v", "configMap": {"name": "map", "items": items}}));
+        assert_eq!(some, listed(&[("x/y", "1", 0o400)]));
+        let secret = files(json!({"name": "v", "secret": {"secretName": "secret", "defaultMode": 0o400}}));
+        assert_eq!(secret, listed(&[("word", "sesame", 0o400)]));
+        let projected = files(json!({"name": "v", "projected": {"sources": [
+            {"secret": {"name": "secret"}},
+            {"downwardAPI": {"items": [
+                {"path": "name", "fieldRef": {"fieldPath": "metadata.name"}},
+                {"path": "cpu", "resourceFieldRef": {"containerName": "c", "resource": "limits.cpu"}},
+            ]}},
+        ]}}));
+        assert_eq!(projected, listed(&[("cpu", "2", 0o644), ("name", "p", 0o644), ("word", "sesame", 0o644)]));
+        assert_eq!(files(json!({"name": "v", "configMap": {"name": "none", "optional": true}})), listed(&[]));
+    }
+
+    #[test]
+    fn what_a_volume_lacks_is_named() {
+        for (volume, text) in [
+            (json!({"configMap": {"name": "none"}}), "ConfigMap none does not exist in the namespace"),
+            (json!({"secret": {"secretName": "secret", "items": [{"key": "x", "path": "x"}]}}), "Secret secret has no key x"),
+            (json!({"configMap": {"name": "map", "items": [{"key": "a", "path": "../x"}]}}), "the file path `../x` leaves the volume"),
+            (
+                json!({"downwardAPI": {"items": [{"path": "cpu", "resourceFieldRef": {"containerName": "d", "resource": "limits.cpu"}}]}}),
+                "file cpu: the pod has no container d",
+            ),
+        ] {
+            let mut volume = volume;
+            volume["name"] = json!("v");
+            assert_eq!(files(volume), Err(text.to_owned()));
+        }
+    }
+}

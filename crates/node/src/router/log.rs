@@ -1,5 +1,6 @@
 //! `kubectl logs`.
 
+use std::cmp::Ordering;
 use std::path::Path as FilePath;
 use std::sync::Arc;
 use std::time::Duration;
@@ -86,15 +87,21 @@ fn container_state<'a>(pod: &'a Pod, container: &str) -> Option<&'a k8s_openapi:
     all.into_iter().find(|status| status.name == container)
 }
 
+/// Whether that attempt of a container may still write, as far as the status tells.
 fn is_running(pod: &Pod, container: &str, attempt: u32) -> bool {
-    container_state(pod, container).is_some_and(|status| {
-        status.restart_count.unsigned_abs() == attempt
-            && status.state.as_ref().is_some_and(|state| state.terminated.is_none())
-            && status.last_state.as_ref().and_then(|last| last.terminated.as_ref()).is_none_or(|last| {
-                // A container that waits for its restart shows the ended attempt as its last state.
-                status.state.as_ref().is_some_and(|state| state.running.is_some()) || last.container_id.is_none()
-            })
-    })
+    let Some(status) = container_state(pod, container).filter(|_| !fermion_api::pod::ended(pod)) else { return false };
+    match status.restart_count.unsigned_abs().cmp(&attempt) {
+        // The status is older than the log.
+        Ordering::Less => true,
+        Ordering::Greater => false,
+        Ordering::Equal => {
+            let state = status.state.clone().unwrap_or_default();
+            let last = status.last_state.as_ref().and_then(|last| last.terminated.as_ref());
+            // One that ended and waits for its restart is its own last state.
+            let is_its_last = last.is_some_and(|last| last.container_id == status.container_id);
+            state.running.is_some() || (state.waiting.is_some() && !is_its_last)
+        }
+    }
 }
 
 fn no_log(pod: &Pod, container: &str, previous: bool) -> Refusal {
@@ -112,4 +119,49 @@ fn no_log(pod: &Pod, container: &str, previous: bool) -> Refusal {
         },
     );
     Refusal::bad_request(format!("container {container} in pod {name} is waiting to start: {why}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn following_ends_with_the_attempt() {
+        let running = json!({"running": {}});
+        let waiting = json!({"waiting": {"reason": "CrashLoopBackOff"}});
+        let ended = |id: &str| json!({"terminated": {"exitCode": 1, "containerID": id}});
+        // phase, restart count, state, last state -> attempt 1 may still write
+        for (phase, count, state, last, expected) in [
+            ("Running", 1, running.clone(), ended("a"), true),
+            ("Running", 1, ended("b"), json!(null), false),
+            ("Running", 1, waiting.clone(), ended("b"), false),
+            ("Running", 1, waiting.clone(), ended("a"), true),
+            ("Running", 0, waiting.clone(), ended("a"), true),
+            ("Running", 2, running, ended("b"), false),
+            ("Failed", 1, waiting, json!(null), false),
+        ] {
+            let pod: Pod = serde_json::from_value(json!({"metadata": {}, "status": {
+                "phase": phase,
+                "containerStatuses": [{
+                    "name": "c", "image": "", "imageID": "", "ready": false, "containerID": "b",
+                    "restartCount": count, "state": state, "lastState": last,
+                }],
+            }}))
+            .expect("a pod");
+            assert_eq!(is_running(&pod, "c", 1), expected, "{phase} {count} {state} {last}");
+        }
+    }
+
+    #[test]
+    fn options_are_read_or_refused() {
+        let now = Timestamp::from_second(1000).expect("in range");
+        let read = |query: &str| options(&Query::parse(Some(query)), now);
+        let all = read("follow=true&tailLines=5&sinceSeconds=10&timestamps=1&limitBytes=7").expect("fine");
+        let since = Timestamp::from_second(990).ok();
+        assert_eq!(all, Options { follow: true, tail_lines: Some(5), since, timestamps: true, limit_bytes: Some(7) });
+        for wrong in ["tailLines=-1", "tailLines=x", "sinceTime=now", "sinceSeconds=1&sinceTime=2024-01-01T00:00:00Z", "follow=maybe"] {
+            assert!(read(wrong).is_err(), "{wrong}");
+        }
+    }
 }

@@ -64,6 +64,10 @@ impl Bench {
         self.node.as_ref().expect("the node runs").router()
     }
 
+    pub(crate) async fn drain(&self) {
+        self.node.as_ref().expect("the node runs").drain().await.expect("it drains");
+    }
+
     /// As the end of the server's process: containers go on.
     pub(crate) async fn stop_node(&mut self) {
         self.node.take().expect("the node runs").stop().await;

@@ -163,6 +163,33 @@ async fn deletion_gives_the_grace_and_reports_the_end() {
 }
 
 #[tokio::test]
+async fn a_container_is_ready_only_after_its_start_hook() {
+    let bench = Bench::start().await;
+    let mut main = shell("main", "sleep 600");
+    let hook = "until [ -e /tmp/go ]; do sleep 0.05; done";
+    main["lifecycle"] = json!({"postStart": {"exec": {"command": ["/bin/sh", "-c", hook]}}});
+    let mut bad = shell("main", "sleep 600");
+    bad["lifecycle"] = json!({"postStart": {"exec": {"command": ["/bin/sh", "-c", "echo no luck; exit 9"]}}});
+    let pod =
+        |container: &Value| json!({"spec": {"restartPolicy": "Never", "terminationGracePeriodSeconds": 0, "containers": [container]}});
+    bench.api.create_pod("hooked", pod(&main));
+    let running = |pod: &Value| container(pod, 0)["state"]["running"].is_object();
+    let seen = bench.pod_when("hooked", "runs", running).await;
+    assert_eq!(container(&seen, 0)["ready"], false);
+    crate::stream::exec(&bench, "hooked", "main", &["touch", "/tmp/go"], None).await;
+    bench.pod_when("hooked", "is ready", |pod| container(pod, 0)["ready"] == true).await;
+    bench.api.create_pod("unlucky", pod(&bad));
+    bench.pod_in_phase("unlucky", "Failed").await;
+    let told = wait_for("the failed hook is told", || async {
+        let events = bench.api.list("/api/v1/events");
+        events.into_iter().find(|event| event["reason"] == "FailedPostStartHook")
+    })
+    .await;
+    assert!(told["message"].as_str().expect("a message").contains("no luck"), "{told:#}");
+    bench.tear_down().await;
+}
+
+#[tokio::test]
 async fn probes_gate_readiness_and_restart_the_sick() {
     let owned = Bench::start().await;
     let script = "mkdir /www; echo hi > /www/index.html; httpd -f -p 8080 -h /www";

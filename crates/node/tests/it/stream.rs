@@ -124,6 +124,30 @@ async fn a_terminal_has_a_size() {
 }
 
 #[tokio::test]
+async fn attach_joins_the_main_process() {
+    let bench = Bench::start().await;
+    let mut main = shell("main", "while read line; do echo \"got $line\"; done");
+    main["stdin"] = json!(true);
+    bench.api.create_pod("reader", json!({"spec": {"terminationGracePeriodSeconds": 0, "containers": [main]}}));
+    bench.pod_in_phase("reader", "Running").await;
+    let mut socket = open(&bench, "/attach/test/reader/main?stdin=1&stdout=1&stderr=1", "v5.channel.k8s.io").await;
+    socket.send(Message::Binary(b"\x00hello\n".to_vec().into())).await.expect("it takes input");
+    let answer = async {
+        loop {
+            let message = socket.next().await.expect("the session goes on").expect("a message");
+            if let Message::Binary(bytes) = message
+                && bytes.first() == Some(&1)
+            {
+                return String::from_utf8_lossy(&bytes[1..]).into_owned();
+            }
+        }
+    };
+    let answer = tokio::time::timeout(crate::sandbox::PATIENCE, answer).await.expect("an answer");
+    assert_eq!(answer, "got hello\n");
+    bench.tear_down().await;
+}
+
+#[tokio::test]
 async fn spdy_clients_are_copied_through() {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     let bench = Bench::start().await;

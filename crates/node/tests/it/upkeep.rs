@@ -54,6 +54,43 @@ async fn statistics_show_who_works() {
 }
 
 #[tokio::test]
+async fn a_fork_bomb_stays_in_its_pod() {
+    let bench = Bench::with(|config| config.limits.pod_processes_max = 40).await;
+    let script = "for i in $(seq 100); do sleep 5 & done; echo all of them";
+    bench.api.create_pod("bomb", json!({"spec": {"restartPolicy": "Never", "containers": [shell("main", script)]}}));
+    bench.pod_in_phase("bomb", "Failed").await;
+    let (_, text) = bench.logs("bomb", "main", "").await;
+    assert!(text.contains("can't fork") && !text.contains("all of them"), "{text}");
+    bench.tear_down().await;
+}
+
+#[tokio::test]
+async fn a_pod_over_its_scratch_limit_is_evicted() {
+    let bench = Bench::with(|config| config.limits.housekeeping = Duration::from_millis(300)).await;
+    let mut main = shell("main", "dd if=/dev/zero of=/scratch/large bs=1k count=512; sleep 600");
+    main["volumeMounts"] = json!([{"name": "scratch", "mountPath": "/scratch"}]);
+    let volumes = json!([{"name": "scratch", "emptyDir": {"sizeLimit": "64Ki"}}]);
+    bench.api.create_pod("large", json!({"spec": {"terminationGracePeriodSeconds": 0, "containers": [main], "volumes": volumes}}));
+    let pod = bench.pod_in_phase("large", "Failed").await;
+    assert_eq!(pod["status"]["reason"], "Evicted");
+    let message = pod["status"]["message"].as_str().expect("a message");
+    assert!(message.contains("emptyDir scratch holds") && message.contains("sizeLimit of 64Ki"), "{message}");
+    bench.tear_down().await;
+}
+
+#[tokio::test]
+async fn draining_takes_no_more_pods_and_waits_for_those_here() {
+    let bench = Bench::start().await;
+    wait_for("the node is registered", || async { bench.api.get("/api/v1/nodes/local") }).await;
+    bench.api.create_pod("busy", json!({"spec": {"terminationGracePeriodSeconds": 1, "containers": [shell("main", "sleep 600")]}}));
+    bench.pod_in_phase("busy", "Running").await;
+    bench.drain().await;
+    assert!(bench.api.pod("busy").is_none());
+    assert_eq!(bench.api.get("/api/v1/nodes/local").expect("the node")["spec"]["unschedulable"], true);
+    bench.tear_down().await;
+}
+
+#[tokio::test]
 async fn logs_are_rotated_and_read_across_files() {
     let bench = Bench::with(|config| {
         config.limits.housekeeping = Duration::from_millis(300);

@@ -54,6 +54,14 @@ pub(crate) fn open_inside(volume: &Path, path: &Path, flags: OFlags) -> Result<O
     rustix::fs::openat2(&root, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve()).map_err(explain(path))
 }
 
+/// Opens a directory inside a volume to list it, following no link on the way.
+pub(crate) fn open_directory(volume: &Path, path: &Path) -> Result<OwnedFd, Error> {
+    let root = open_root(volume)?;
+    let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    rustix::fs::openat2(&root, path, flags, Mode::empty(), resolve() | ResolveFlags::NO_SYMLINKS).map_err(explain(path))
+}
+
 /// Opens `path` inside a volume, making directories that are missing.
 fn open_or_make(volume: &Path, path: &Path) -> Result<OwnedFd, Error> {
     match open_inside(volume, path, OFlags::PATH) {
