@@ -35,7 +35,7 @@ pub(crate) fn run() -> Result<()> {
             }
         }
         console.step(name);
-        step(&console).with_context(|| format!("the step `{name}` failed; run it alone with the command below"))?;
+        step(&console).with_context(|| format!("the step `{name}` failed"))?;
         took.push((name, begun.elapsed()));
     }
     Ok(())

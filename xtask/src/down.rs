@@ -10,6 +10,9 @@ use crate::console::Console;
 use crate::server::Process;
 use crate::{HomeArgument, process, workspace};
 
+/// What the alias of a bridge of ours starts with.
+const BRIDGE_ALIAS_PREFIX: &str = "fermion home ";
+
 #[derive(Debug, clap::Args)]
 pub(crate) struct DownArguments {
     #[command(flatten)]
@@ -33,6 +36,7 @@ pub(crate) fn run(arguments: DownArguments) -> Result<()> {
     }
     remove_if_there(&home.server_pid())?;
     let binary = binary(&console)?;
+    let bridges = bridges(home.path())?;
     let mut teardown = Command::new(binary);
     teardown.arg("teardown").arg("--home").arg(home.path());
     if arguments.purge {
@@ -41,7 +45,8 @@ pub(crate) fn run(arguments: DownArguments) -> Result<()> {
     console.timed("removing containers, mounts and networks", || {
         process::run(&mut teardown, "run `cargo xtask down` again; what it names above may need a hand")
     })?;
-    let left = left_over(home.path())?;
+    let mut left = left_over(home.path())?;
+    left.extend(rules_without_bridge(&bridges)?);
     if !left.is_empty() {
         bail!(
             "something of {} is left:\n{}",
@@ -89,10 +94,43 @@ fn remove_if_there(path: &Path) -> Result<()> {
     }
 }
 
-/// Processes and mounts that still use the home.
+/// Network bridges of the home; their alias names it.
+fn bridges(home: &Path) -> Result<Vec<String>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/sys/class/net").context("cannot read the list of network interfaces")? {
+        let Ok(entry) = entry else { continue };
+        // An interface may go while we look.
+        let alias = fs::read_to_string(entry.path().join("ifalias")).unwrap_or_default();
+        if alias_names(&alias, home) {
+            found.push(entry.file_name().to_string_lossy().into_owned());
+        }
+    }
+    Ok(found)
+}
+
+/// The node writes `fermion home HOME SUBNET`.
+fn alias_names(alias: &str, home: &Path) -> bool {
+    let owner = alias.trim().strip_prefix(BRIDGE_ALIAS_PREFIX).and_then(|rest| rest.rsplit_once(' '));
+    owner.is_some_and(|(owner, _)| Path::new(owner) == home)
+}
+
+/// iptables rules for bridges that are no more. A bridge of the same name may by now belong
+/// to another home; then the rules are its own.
+fn rules_without_bridge(bridges: &[String]) -> Result<Vec<String>> {
+    let gone: Vec<&String> = bridges.iter().filter(|bridge| !Path::new("/sys/class/net").join(bridge).exists()).collect();
+    if gone.is_empty() {
+        return Ok(Vec::new());
+    }
+    let rules = process::run(&mut Command::new("iptables-save"), "apt-get install iptables brings it")?;
+    let of_gone = |rule: &&str| gone.iter().any(|bridge| rule.split(' ').any(|word| word == bridge.as_str()));
+    Ok(rules.stdout.lines().filter(of_gone).map(|rule| format!("iptables rule {rule}")).collect())
+}
+
+/// Processes, mounts and bridges that still use the home.
 fn left_over(home: &Path) -> Result<Vec<String>> {
     let mounts = fs::read_to_string("/proc/self/mountinfo").context("cannot read the list of mounts")?;
     let mut left: Vec<String> = mounts_below(&mounts, home).into_iter().map(|mount| format!("mount {mount}")).collect();
+    left.extend(bridges(home)?.into_iter().map(|bridge| format!("network bridge {bridge}")));
     for entry in fs::read_dir("/proc").context("cannot read the list of processes")? {
         let Ok(entry) = entry else { continue };
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
@@ -133,6 +171,14 @@ mod tests {
         let mountinfo = "1 0 0:1 / / rw - ext4 x rw\n2 1 0:2 / /srv/fermion rw - ext4 x rw\n\
                          3 1 0:3 / /srv/fermion/run/a\\040b rw - tmpfs x rw\n4 1 0:4 / /srv/fermion2/x rw - tmpfs x rw";
         assert_eq!(mounts_below(mountinfo, Path::new("/srv/fermion")), ["/srv/fermion/run/a b"]);
+    }
+
+    #[test]
+    fn a_bridge_of_another_home_is_not_ours() {
+        let home = Path::new("/srv/fermion");
+        assert!(alias_names("fermion home /srv/fermion 10.208.0.0/16\n", home));
+        assert!(!alias_names("fermion home /srv/fermion2 10.208.0.0/16\n", home));
+        assert!(!alias_names("", home));
     }
 
     #[test]

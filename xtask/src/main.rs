@@ -46,6 +46,8 @@ enum Chore {
     Ci,
     /// Check the rules of the source tree that no compiler checks
     Tidy,
+    /// Check licences, sources and duplicate versions of what we stand on
+    Licences,
     /// Measure the platform beside its peers on this machine, in a release build
     Bench(bench::BenchArguments),
 }
@@ -72,6 +74,7 @@ fn main() -> ExitCode {
         Chore::Test(arguments) => test::run(arguments),
         Chore::Ci => ci::run(),
         Chore::Tidy => tidy::run(),
+        Chore::Licences => metadata::read().and_then(|metadata| licences::run(&metadata)),
         Chore::Bench(arguments) => bench::run(arguments),
     };
     match outcome {
