@@ -1,6 +1,9 @@
 //! The kinds the platform serves of its own, as data: what REST, OpenAPI, tables and
-//! validation are made from. A kind is added by its file and one line in [`kinds`].
+//! validation are made from. A kind is added by its file and one line in `every_kind`.
 
+use std::any::TypeId;
+
+use k8s_openapi::NamespaceResourceScope;
 use kube::CustomResourceExt;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -64,7 +67,7 @@ pub struct Kind {
 }
 
 impl Kind {
-    fn of<K: CustomResourceExt + Rules + Serialize + DeserializeOwned>() -> Self {
+    fn of<K: CustomResourceExt + Rules + Serialize + DeserializeOwned>(access: Access) -> Self {
         let definition = K::crd();
         let spec = definition.spec;
         let version = spec.versions.into_iter().next().expect("derive(CustomResource) makes one version");
@@ -99,16 +102,10 @@ impl Kind {
                 .collect(),
             selectable: version.selectable_fields.unwrap_or_default().into_iter().map(|field| field.json_path).collect(),
             schema: serde_json::to_value(schema).expect("a schema is JSON"),
-            access: Access::Full,
+            access,
             set_defaults: set_defaults::<K>,
             check: check::<K>,
         }
-    }
-
-    /// As this kind, but served for reading only.
-    fn read_only(mut self) -> Self {
-        self.access = Access::ReadOnly;
-        self
     }
 
     /// The name objects are stored and authorised under: `trainingjobs.ai.fermion.dev`.
@@ -117,18 +114,58 @@ impl Kind {
     }
 }
 
-/// Every kind of ours.
+/// What is needed to address objects of a kind, without its schema.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Names {
+    pub group: String,
+    pub version: String,
+    pub kind: String,
+    pub plural: String,
+    pub namespaced: bool,
+    pub access: Access,
+}
+
+impl Names {
+    fn of<K>(access: Access) -> Self
+    where
+        K: kube::Resource<DynamicType = ()>,
+        K::Scope: 'static,
+    {
+        Self {
+            group: K::group(&()).into_owned(),
+            version: K::version(&()).into_owned(),
+            kind: K::kind(&()).into_owned(),
+            plural: K::plural(&()).into_owned(),
+            namespaced: TypeId::of::<K::Scope>() == TypeId::of::<NamespaceResourceScope>(),
+            access,
+        }
+    }
+}
+
+/// The one list of our kinds.
+macro_rules! every_kind {
+    ($what:ident) => {
+        vec![
+            $what::of::<ai::TrainingJob>(Access::Full),
+            $what::of::<ai::DevEnvironment>(Access::Full),
+            $what::of::<ai::InferenceService>(Access::Full),
+            $what::of::<ai::Workload>(Access::Full),
+            $what::of::<compute::Pool>(Access::Full),
+            $what::of::<compute::Queue>(Access::Full),
+            $what::of::<assets::Image>(Access::Full),
+            $what::of::<observe::UsageRecord>(Access::ReadOnly),
+        ]
+    };
+}
+
+/// Every kind of ours. Making their schemas takes a while: call it once, at the start.
 pub fn kinds() -> Vec<Kind> {
-    vec![
-        Kind::of::<ai::TrainingJob>(),
-        Kind::of::<ai::DevEnvironment>(),
-        Kind::of::<ai::InferenceService>(),
-        Kind::of::<ai::Workload>(),
-        Kind::of::<compute::Pool>(),
-        Kind::of::<compute::Queue>(),
-        Kind::of::<assets::Image>(),
-        Kind::of::<observe::UsageRecord>().read_only(),
-    ]
+    every_kind!(Kind)
+}
+
+/// The names of every kind of ours, which cost nothing.
+pub fn names() -> Vec<Names> {
+    every_kind!(Names)
 }
 
 impl Rules for observe::UsageRecord {}
@@ -165,6 +202,13 @@ mod tests {
             assert!(!kind.columns.is_empty(), "{}", kind.kind);
             assert!(kind.schema.get("properties").is_some(), "{}", kind.kind);
         }
+    }
+
+    #[test]
+    fn names_are_those_of_the_kinds() {
+        let full = kinds().into_iter().map(|kind| (kind.group, kind.version, kind.kind, kind.plural, kind.namespaced, kind.access));
+        let short = names().into_iter().map(|names| (names.group, names.version, names.kind, names.plural, names.namespaced, names.access));
+        assert_eq!(full.collect::<Vec<_>>(), short.collect::<Vec<_>>());
     }
 
     #[test]

@@ -36,6 +36,9 @@ pub enum Error {
         #[source]
         source: getrandom::Error,
     },
+    /// A part that runs until shutdown ended before.
+    #[error("a part of the controllers stopped: {story}")]
+    PartEnded { story: String },
     /// A watch ended that should never end.
     #[error("the {cache} cache stopped before it was filled")]
     CacheStopped { cache: &'static str },

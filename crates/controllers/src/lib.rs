@@ -17,7 +17,11 @@ mod children;
 mod dev_environment;
 mod error;
 mod events;
+mod garbage_collector;
 mod inference_service;
+mod kinds;
+mod namespace;
+mod node_lifecycle;
 mod owner;
 mod reconciling;
 mod scheduler;
@@ -27,6 +31,7 @@ mod training_job;
 mod trouble;
 mod workload;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use fermion_api::ai::Workload;
@@ -45,11 +50,20 @@ pub struct Options {
     pub sweep: Duration,
     /// How often the metrics of a running job are read.
     pub metrics_interval: Duration,
+    /// How long a node may be silent before it is not ready.
+    pub node_silent_after: Duration,
+    /// How long a node may be silent before its pods count as lost.
+    pub node_lost_after: Duration,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { sweep: Duration::from_secs(30), metrics_interval: Duration::from_secs(5) }
+        Self {
+            sweep: Duration::from_secs(30),
+            metrics_interval: Duration::from_secs(5),
+            node_silent_after: Duration::from_secs(40),
+            node_lost_after: Duration::from_mins(5),
+        }
     }
 }
 
@@ -60,21 +74,100 @@ pub(crate) struct Caches {
     pub workloads: Cache<Workload>,
 }
 
+/// How long the parts have to come to an end once shutdown is asked for.
+const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What runs until shutdown, by name.
+struct Parts {
+    tasks: JoinSet<&'static str>,
+    running: BTreeSet<&'static str>,
+}
+
+impl Parts {
+    fn start(&mut self, name: &'static str, part: impl Future<Output = ()> + Send + 'static) {
+        self.running.insert(name);
+        self.tasks.spawn(async move {
+            part.await;
+            name
+        });
+    }
+
+    /// Waits for shutdown and for every part to end.
+    async fn end(mut self, shutdown: Shutdown) -> Result<(), Error> {
+        tokio::select! {
+            () = shutdown.requested() => {}
+            Some(ended) = self.tasks.join_next() => {
+                let story = match ended {
+                    // It may have heard of the shutdown first.
+                    Ok(name) if shutdown.is_requested() => {
+                        self.running.remove(name);
+                        None
+                    }
+                    Ok(name) => Some(format!("{name} ended without being asked to")),
+                    Err(error) => Some(error.to_string()),
+                };
+                if let Some(story) = story {
+                    return Err(Error::PartEnded { story });
+                }
+            }
+        }
+        let all = async {
+            while let Some(ended) = self.tasks.join_next().await {
+                match ended {
+                    Ok(name) => _ = self.running.remove(name),
+                    Err(error) => return Err(Error::PartEnded { story: error.to_string() }),
+                }
+            }
+            Ok(())
+        };
+        match tokio::time::timeout(STOP_TIMEOUT, all).await {
+            Ok(answer) => answer,
+            Err(_) => {
+                // Nothing is lost by this: what they were about to do is done at the next start.
+                tracing::warn!(parts = ?self.running, "parts of the controllers did not end in time and are cut off");
+                Ok(())
+            }
+        }
+    }
+}
+
 /// Runs every controller until shutdown is asked for; what is under way comes to its end.
+///
+/// The client needs every right: this is the platform itself. When one part stops although
+/// nobody asked for it, all stop and this answers why, so that the caller can start over.
+///
+/// # Errors
+/// When a part ended by itself.
 pub async fn run(client: Client, options: Options, shutdown: Shutdown) -> Result<(), Error> {
     let caches = Caches { pods: Cache::new(workload::workload_of), workloads: Cache::new(inference_service::service_of) };
-    let mut tasks = JoinSet::new();
-    tasks.spawn(caches.pods.clone().run(client.clone(), shutdown.clone()));
     let nodes: Cache<Node> = Cache::new(|_| None);
-    tasks.spawn(nodes.clone().run(client.clone(), shutdown.clone()));
-    tasks.spawn(caches.workloads.clone().run(client.clone(), shutdown.clone()));
-    caches.pods.filled().await?;
-    caches.workloads.filled().await?;
-    tasks.spawn(scheduler::run(client.clone(), caches.clone(), nodes, options.clone(), shutdown.clone()));
-    tasks.spawn(workload::run(client.clone(), caches.clone(), options.clone(), shutdown.clone()));
-    tasks.spawn(training_job::run(client.clone(), caches.clone(), options.clone(), shutdown.clone()));
-    tasks.spawn(dev_environment::run(client.clone(), caches.clone(), options.clone(), shutdown.clone()));
-    tasks.spawn(inference_service::run(client, caches, options, shutdown));
-    tasks.join_all().await;
-    Ok(())
+    let mut parts = Parts { tasks: JoinSet::new(), running: BTreeSet::new() };
+    let new = || (client.clone(), caches.clone(), options.clone(), shutdown.clone());
+
+    parts.start("pod cache", caches.pods.clone().run(client.clone(), shutdown.clone()));
+    parts.start("workload cache", caches.workloads.clone().run(client.clone(), shutdown.clone()));
+    parts.start("node cache", nodes.clone().run(client.clone(), shutdown.clone()));
+    parts.start("namespaces", namespace::run(client.clone(), options.clone(), shutdown.clone()));
+    parts.start("garbage collector", garbage_collector::run(client.clone(), options.clone(), shutdown.clone()));
+    // What decides from the caches begins when they are full.
+    let filled = async { caches.pods.filled().await.and(caches.workloads.filled().await) };
+    tokio::select! {
+        () = shutdown.requested() => {}
+        filled = filled => {
+            filled?;
+            let (client, caches, options, shutdown) = new();
+            parts.start("node lifecycle", node_lifecycle::run(client, caches, nodes.clone(), options, shutdown));
+            let (client, caches, options, shutdown) = new();
+            parts.start("scheduler", scheduler::run(client, caches, nodes, options, shutdown));
+            let (client, caches, options, shutdown) = new();
+            parts.start("workloads", workload::run(client, caches, options, shutdown));
+            let (client, caches, options, shutdown) = new();
+            parts.start("training jobs", training_job::run(client, caches, options, shutdown));
+            let (client, caches, options, shutdown) = new();
+            parts.start("development environments", dev_environment::run(client, caches, options, shutdown));
+            let (client, caches, options, shutdown) = new();
+            parts.start("inference services", inference_service::run(client, caches, options, shutdown));
+        }
+    }
+    parts.end(shutdown).await
 }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::stream::BoxStream;
-use futures::{Stream, StreamExt as _};
+use futures::{FutureExt as _, Stream, StreamExt as _};
 use kube::runtime::controller::{self, Action, Controller};
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::watcher;
@@ -102,8 +102,22 @@ pub(crate) async fn run<K, C, R, F>(
         Action::requeue(delay)
     };
     tracing::debug!(controller = name, "started");
+    let store = controller.store();
     let mut answers = std::pin::pin!(controller.run(reconcile, on_error, context));
-    while let Some(answer) = answers.next().await {
+    // A kube-rs controller that is stopped before its first list came in never ends by itself.
+    let cut_off = async {
+        shutdown.requested().await;
+        if store.wait_until_ready().now_or_never().is_some() {
+            std::future::pending::<()>().await;
+        }
+    };
+    let mut cut_off = std::pin::pin!(cut_off);
+    loop {
+        let answer = tokio::select! {
+            answer = answers.next() => answer,
+            () = &mut cut_off => None,
+        };
+        let Some(answer) = answer else { break };
         match answer {
             // A failure was told by `on_error`.
             Ok(_) | Err(controller::Error::ReconcilerFailed(..)) => {}

@@ -38,6 +38,9 @@ const GATHER: Duration = Duration::from_millis(5);
 const REQUESTS_AT_ONCE: usize = 16;
 /// How long a bind is remembered that the cache does not show.
 const ASSUMED_FOR: Duration = Duration::from_secs(30);
+/// Pods of a new Workload are made one after the other; that some are missing is worth a word
+/// only when it lasts.
+const MISSING_TOLD_AFTER: Duration = Duration::from_secs(2);
 /// Wait before the first objects are made again when the API is not ready.
 const SEED_RETRY: Duration = Duration::from_secs(1);
 
@@ -51,6 +54,8 @@ struct Runner {
     assumed: HashMap<String, (String, Instant)>,
     /// What was last written into each waiting Workload, by uid; the cache may lag behind it.
     told: HashMap<String, Waiting>,
+    /// Since when members of a gang are missing, by gang.
+    missing: HashMap<String, Instant>,
 }
 
 /// Runs rounds until shutdown.
@@ -59,7 +64,7 @@ pub(crate) async fn run(client: Client, caches: Caches, nodes: Cache<Node>, opti
     let pools: Cache<Pool> = Cache::new(|_| None);
     let watches =
         futures::future::join(queues.clone().run(client.clone(), shutdown.clone()), pools.clone().run(client.clone(), shutdown.clone()));
-    let runner = Runner { client, caches, nodes, queues, pools, assumed: HashMap::new(), told: HashMap::new() };
+    let runner = Runner { client, caches, nodes, queues, pools, assumed: HashMap::new(), told: HashMap::new(), missing: HashMap::new() };
     futures::future::join(watches, runner.rounds(options.sweep, shutdown)).await;
 }
 
@@ -176,7 +181,12 @@ impl Runner {
 
     /// Writes why each Workload waits, and takes it away from those that no longer do.
     async fn tell_workloads(&mut self, scene: &Scene, plan: &Plan, workloads: &[Arc<Workload>]) {
-        let waiting: HashMap<&str, &plan::Waiting> = plan.waits.iter().map(|waiting| (waiting.gang.as_str(), waiting)).collect();
+        let missing = plan.waits.iter().filter(|waiting| matches!(waiting.wait, Wait::MembersMissing { .. }));
+        let since = |gang: &String| self.missing.get(gang).copied().unwrap_or_else(Instant::now);
+        self.missing = missing.map(|waiting| (waiting.gang.clone(), since(&waiting.gang))).collect();
+        let passing = |gang: &str| self.missing.get(gang).is_some_and(|since| since.elapsed() < MISSING_TOLD_AFTER);
+        let lasting = plan.waits.iter().filter(|waiting| !passing(&waiting.gang));
+        let waiting: HashMap<&str, &plan::Waiting> = lasting.map(|waiting| (waiting.gang.as_str(), waiting)).collect();
         let mut writes = Vec::new();
         let mut told = HashMap::new();
         for workload in workloads {

@@ -81,21 +81,21 @@ async fn reconcile(job: Arc<TrainingJob>, context: Arc<Context>) -> Result<Actio
         context.forget_metrics(&uid);
     }
 
-    // The status first: a new attempt must be counted before its pods are made.
     let jobs: Api<TrainingJob> = Api::namespaced(context.client.clone(), &namespace);
-    if status::write(&jobs, &*job, job.status.as_ref(), &decision.status).await? {
-        context.recorder.tell(&*job, &decision.notices).await;
-    }
+    let write_status = async {
+        if status::write(&jobs, &*job, job.status.as_ref(), &decision.status).await? {
+            context.recorder.tell(&*job, &decision.notices).await;
+        }
+        Ok::<_, Error>(())
+    };
     if decision.delete_job {
+        write_status.await?;
         let preconditions = Preconditions { uid: Some(uid), resource_version: None };
         let parameters = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::background() };
         return match jobs.delete(&job.name_any(), &parameters).await {
             Err(kube::Error::Api(status)) if status.is_not_found() => Ok(Action::await_change()),
             other => other.map(|_| Action::await_change()).map_err(Error::api("delete", describe(&*job))),
         };
-    }
-    if after.is_final() && existing.is_none() {
-        return Ok(Action::requeue(context.sweep));
     }
     let child = children::Child {
         name: job.name_any(),
@@ -104,7 +104,20 @@ async fn reconcile(job: Arc<TrainingJob>, context: Arc<Context>) -> Result<Actio
         annotations_removed: if decision.rendered { vec![labels::ENTRY_POINT] } else { Vec::new() },
         spec: decision.workload,
     };
-    children::keep(&context.client, &*job, existing.as_deref(), child).await?;
+    match &existing {
+        // Nothing to run, and nothing to stop.
+        None if after.is_final() => write_status.await?,
+        // What is made first cannot be decided differently later, so it need not wait.
+        None => {
+            children::keep(&context.client, &*job, None, child).await?;
+            write_status.await?;
+        }
+        // A new attempt must be counted before its pods are made.
+        Some(existing) => {
+            write_status.await?;
+            children::keep(&context.client, &*job, Some(existing), child).await?;
+        }
+    }
 
     let mut wait = context.sweep;
     if let Some(at) = decision.look_again_at {

@@ -62,7 +62,7 @@ impl Sight<'_> {
         for pod in self.pods {
             match workload_of(pod) {
                 Some(workload) => of_workload.entry((pod.namespace().unwrap_or_default(), workload)).or_default().push(pod),
-                None if self.waits(pod) => self.add_bare(pod, &mut scene),
+                None if self.waits(pod) => scene.add_bare(pod),
                 None => {}
             }
         }
@@ -75,7 +75,7 @@ impl Sight<'_> {
         // Pods with the label of a Workload by somebody's hand.
         let owned = |pod: &Pod| pod.owner_references().iter().any(|owner| owner.kind == "Workload");
         for pod in of_workload.into_values().flatten().filter(|pod| !owned(pod) && self.waits(pod)) {
-            self.add_bare(pod, &mut scene);
+            scene.add_bare(pod);
         }
         scene
     }
@@ -86,19 +86,6 @@ impl Sight<'_> {
         let ours = spec.and_then(|spec| spec.scheduler_name.as_deref()).is_none_or(|name| SCHEDULER_NAMES.contains(&name));
         let gated = spec.and_then(|spec| spec.scheduling_gates.as_ref()).is_some_and(|gates| !gates.is_empty());
         ours && !gated && self.node_of(pod).is_none() && !pod::ended(pod) && pod.metadata.deletion_timestamp.is_none()
-    }
-
-    fn add_bare(&self, pod: &Arc<Pod>, scene: &mut Scene) {
-        let set = plan::MemberSet { name: String::new(), min: 1, settled: 0, pending: vec![member(pod)] };
-        let id = format!("pod {}", id(&**pod));
-        scene.members.insert(self::id(&**pod), Arc::clone(pod));
-        scene.snapshot.gangs.push(plan::Gang {
-            id,
-            queue: BARE_PODS_QUEUE.to_owned(),
-            priority: pod.spec.as_ref().and_then(|spec| spec.priority).unwrap_or(0),
-            created_at: created_at(&**pod),
-            sets: vec![set],
-        });
     }
 
     fn add_workload(&self, workload: &Arc<Workload>, members: &[&Arc<Pod>], scene: &mut Scene) {
@@ -151,6 +138,22 @@ impl Sight<'_> {
             }
         }
         self.nodes.iter().map(|each| node(each, used.remove(each.name_any().as_str()).unwrap_or_default())).collect()
+    }
+}
+
+impl Scene {
+    /// Adds a pod that belongs to no Workload, as a gang of one.
+    fn add_bare(&mut self, pod: &Arc<Pod>) {
+        let set = plan::MemberSet { name: String::new(), min: 1, settled: 0, pending: vec![member(pod)] };
+        let id = format!("pod {}", id(&**pod));
+        self.members.insert(self::id(&**pod), Arc::clone(pod));
+        self.snapshot.gangs.push(plan::Gang {
+            id,
+            queue: BARE_PODS_QUEUE.to_owned(),
+            priority: pod.spec.as_ref().and_then(|spec| spec.priority).unwrap_or(0),
+            created_at: created_at(&**pod),
+            sets: vec![set],
+        });
     }
 }
 

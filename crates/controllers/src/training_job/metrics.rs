@@ -32,18 +32,10 @@ pub(super) async fn read(client: &Client, job: &TrainingJob) -> Result<Option<Ve
     let Some(role) = role else { return Ok(None) };
     let Some(container) = role.template.spec.as_ref().and_then(|spec| spec.containers.first()) else { return Ok(None) };
     let pod = pods::name(&job.name_any(), &role.name, 0);
-    let text = match &source.file {
-        Some(path) => file(client, &namespace, &pod, &container.name, path).await,
-        None => {
-            let api: Api<Pod> = Api::namespaced(client.clone(), &namespace);
-            let parameters = LogParams {
-                container: Some(container.name.clone()),
-                tail_lines: Some(TAIL_LINES),
-                limit_bytes: Some(TAIL_BYTES),
-                ..LogParams::default()
-            };
-            api.logs(&pod, &parameters).await
-        }
+    let text = if let Some(path) = &source.file {
+        file(client, &namespace, &pod, &container.name, path).await
+    } else {
+        output(client, &namespace, &pod, &container.name).await
     };
     match text {
         Ok(text) => Ok(Some(parse(&text))),
@@ -51,6 +43,17 @@ pub(super) async fn read(client: &Client, job: &TrainingJob) -> Result<Option<Ve
         Err(kube::Error::Api(status)) if status.is_not_found() || status.code == 400 => Ok(None),
         Err(error) => Err(Error::api("read the metrics of", format!("Pod {namespace}/{pod}"))(error)),
     }
+}
+
+async fn output(client: &Client, namespace: &str, pod: &str, container: &str) -> Result<String, kube::Error> {
+    let api: Api<Pod> = Api::namespaced(client.clone(), namespace);
+    let parameters = LogParams {
+        container: Some(container.to_owned()),
+        tail_lines: Some(TAIL_LINES),
+        limit_bytes: Some(TAIL_BYTES),
+        ..LogParams::default()
+    };
+    api.logs(pod, &parameters).await
 }
 
 async fn file(client: &Client, namespace: &str, pod: &str, container: &str, path: &str) -> Result<String, kube::Error> {
@@ -102,7 +105,7 @@ mod tests {
 
     #[test]
     fn the_last_lines_are_kept() {
-        let text: String = (0..METRICS_HISTORY_MAX + 5).map(|step| format!("{{\"step\": {step}}}\n")).collect();
+        let text = (0..METRICS_HISTORY_MAX + 5).map(|step| format!("{{\"step\": {step}}}")).collect::<Vec<_>>().join("\n");
         let mut status = TrainingJobStatus::default();
         merge(&mut status, parse(&text));
         assert_eq!(status.metrics_history.len(), METRICS_HISTORY_MAX);

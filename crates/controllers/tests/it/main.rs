@@ -1,0 +1,10 @@
+//! Every controller at once, against the real API and store in this process. Only the node is
+//! a stand-in: it runs nothing, and says of each pod what a test tells it to.
+
+mod collection;
+mod dev_environments;
+mod nodes;
+mod scheduling;
+mod services;
+mod stage;
+mod training_jobs;

@@ -1,0 +1,87 @@
+use fermion_api::ai::Workload;
+use fermion_api::compute::{Pool, Queue};
+use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
+use kube::api::{DeleteParams, PostParams};
+use serde_json::json;
+
+use crate::stage::{Stage, phase, template};
+
+fn waiting(reason: &'static str) -> impl Fn(&Workload) -> bool {
+    move |workload| {
+        let waiting = workload.status.as_ref().and_then(|status| status.waiting.as_ref());
+        waiting.is_some_and(|waiting| waiting.reason == reason)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gang_that_does_not_fit_gets_nothing_and_says_why() {
+    let stage = Stage::new().await;
+    stage.create("Workload", "large", json!({"podSets": [{"name": "worker", "replicas": 3, "template": template("2")}]})).await;
+    let workload = stage.until("large", waiting("ExceedsCapacity")).await;
+    let waiting = workload.status.and_then(|status| status.waiting).expect("a wait");
+    assert_eq!((waiting.missing.as_deref(), waiting.place.as_deref(), waiting.position), (Some("2"), Some("local"), 1));
+    let pod = stage.until::<Pod>("large-worker-2", |pod| pod.status.as_ref().is_some_and(|status| status.conditions.is_some())).await;
+    let scheduled = pod.status.and_then(|status| status.conditions).unwrap_or_default().remove(0);
+    assert_eq!(
+        (scheduled.type_.as_str(), scheduled.status.as_str(), scheduled.reason.as_deref()),
+        ("PodScheduled", "False", Some("Unschedulable"))
+    );
+    assert_eq!(scheduled.message.as_deref(), Some(waiting.message.as_str()));
+    stage.until_quiet().await;
+
+    stage.add_node("second", "4").await;
+    stage.until::<Pod>("large-worker-2", |pod| phase(pod) == "Running").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bare_pods_are_placed_too() {
+    let stage = Stage::new().await;
+    let pod = json!({"metadata": {"name": "bare"}, "spec": {"containers": [{"name": "main", "image": "fermion.dev/base:latest"}]}});
+    let pod: Pod = serde_json::from_value(pod).expect("a pod");
+    stage.api::<Pod>().create(&PostParams::default(), &pod).await.expect("made");
+    stage.until::<Pod>("bare", |pod| phase(pod) == "Running").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn queues_that_are_missing_or_down_are_named() {
+    let stage = Stage::new().await;
+    let spec = json!({"queue": "night", "podSets": [{"name": "worker", "replicas": 1, "template": template("1")}]});
+    stage.create("Workload", "late", spec).await;
+    stage.until("late", waiting("QueueNotFound")).await;
+    stage.create("Queue", "night", json!({"state": "DOWN"})).await;
+    stage.until("late", waiting("QueueClosed")).await;
+    let queues: Api<Queue> = Api::all(stage.client.clone());
+    let up = kube::api::Patch::Merge(json!({"spec": {"state": "UP"}}));
+    queues.patch("night", &Default::default(), &up).await.expect("changed");
+    stage.until::<Pod>("late-worker-0", |pod| phase(pod) == "Running").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pools_and_queues_sum_up_what_they_hold() {
+    let stage = Stage::new().await;
+    stage.create("Workload", "one", json!({"podSets": [{"name": "worker", "replicas": 1, "template": template("1500m")}]})).await;
+    let pools: Api<Pool> = Api::all(stage.client.clone());
+    stage
+        .wait_for("the pool's sums", || async {
+            let status = pools.get("local").await.expect("the pool").status.unwrap_or_default();
+            status.nodes == 1 && status.free.get("cpu").is_some_and(|free| free == "2500m")
+        })
+        .await;
+    let queues: Api<Queue> = Api::all(stage.client.clone());
+    stage
+        .wait_for("the queue's sums", || async {
+            queues.get("default").await.expect("the queue").status.is_some_and(|status| status.admitted == 1)
+        })
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_that_is_taken_away_is_made_again() {
+    let stage = Stage::new().await;
+    stage.create("Workload", "steady", json!({"podSets": [{"name": "worker", "replicas": 1, "template": template("1")}]})).await;
+    let first = stage.until::<Pod>("steady-worker-0", |pod| phase(pod) == "Running").await;
+    stage.delete::<Pod>("steady-worker-0", &DeleteParams::default()).await;
+    let second = stage.until::<Pod>("steady-worker-0", |pod| phase(pod) == "Running" && pod.metadata.uid != first.metadata.uid).await;
+    assert!(second.metadata.deletion_timestamp.is_none());
+}
