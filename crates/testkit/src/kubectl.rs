@@ -13,6 +13,15 @@ pub struct Output {
 }
 
 impl Output {
+    pub(crate) fn new(output: std::process::Output, command: String) -> Self {
+        Self {
+            code: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+            command,
+        }
+    }
+
     /// Standard output of a command that must succeed.
     ///
     /// # Panics
@@ -43,10 +52,9 @@ pub struct Kubectl {
 
 impl Kubectl {
     pub(crate) fn new(home: &Path) -> Self {
-        let program = std::env::var_os("FERMION_KUBECTL").map(PathBuf::from).unwrap_or_else(|| {
-            panic!("FERMION_KUBECTL names no kubectl: run the tests with `cargo xtask test`, which finds or installs one, or set it to kubectl 1.31 or newer")
-        });
-        Self { program, home: home.to_owned() }
+        let program = std::env::var_os("FERMION_KUBECTL")
+            .expect("FERMION_KUBECTL must name kubectl 1.31 or newer: run the tests with `cargo xtask test`, which finds or installs one");
+        Self { program: program.into(), home: home.to_owned() }
     }
 
     /// The command, ready for more settings.
@@ -85,12 +93,20 @@ impl Kubectl {
         // One that reads no input may be gone already.
         let _gone = child.stdin.take().map(|mut stdin| stdin.write_all(input.as_bytes()));
         let output = child.wait_with_output().expect("kubectl ends");
-        Output {
-            code: output.status.code().unwrap_or(-1),
-            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-            command: format!("kubectl {}", arguments.join(" ")),
-        }
+        Output::new(output, format!("kubectl {}", arguments.join(" ")))
+    }
+
+    /// Starts it and lets it go on.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    pub fn start(&self, arguments: &[&str]) -> crate::Running {
+        crate::Running::start(&mut self.command(arguments))
+    }
+
+    /// The program itself, for commands that are run by another one.
+    pub fn program(&self) -> &Path {
+        &self.program
     }
 
     /// Applies a manifest that must be accepted.

@@ -7,9 +7,11 @@
 mod http;
 mod kubectl;
 mod platform;
+mod running;
 mod wait;
 
 pub use http::{Answer, Http};
 pub use kubectl::{Kubectl, Output};
 pub use platform::{Node, Platform};
+pub use running::Running;
 pub use wait::{eventually, eventually_within};

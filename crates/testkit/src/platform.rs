@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal};
 
-use crate::{Http, Kubectl, eventually_within};
+use crate::{Http, Kubectl, Output, eventually_within};
 
 /// How long a server may take until it is ready, in a debug build on a busy machine.
 const READY: Duration = Duration::from_secs(60);
@@ -100,6 +100,15 @@ impl Platform {
         command
     }
 
+    /// Runs `fermion` with this platform's home to its end.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    pub fn run(&self, arguments: &[&str]) -> Output {
+        let output = self.command(arguments).stdin(Stdio::null()).output().expect("fermion starts");
+        Output::new(output, format!("fermion {}", arguments.join(" ")))
+    }
+
     /// `kubectl` as the administrator.
     pub fn kubectl(&self) -> Kubectl {
         Kubectl::new(&self.home)
@@ -145,6 +154,26 @@ impl Platform {
         let mut process = self.process.take().expect("the server runs");
         process.kill().expect("a signal");
         process.wait().expect("an end");
+    }
+
+    /// Ends this platform's containerd by `kill -9`, and answers which process it was.
+    ///
+    /// # Panics
+    /// When none runs.
+    pub fn kill_containerd(&self) -> u32 {
+        let pid = self.containerd().expect("containerd runs");
+        let handle = i32::try_from(pid).ok().and_then(Pid::from_raw).expect("a process id");
+        rustix::process::kill_process(handle, Signal::KILL).expect("a signal");
+        pid
+    }
+
+    /// Process id of this platform's containerd, while it runs.
+    pub fn containerd(&self) -> Option<u32> {
+        let text = fs::read_to_string(self.home.join("run/containerd.pid")).ok()?;
+        let pid = text.trim().parse().ok()?;
+        let line = fs::read_to_string(format!("/proc/{pid}/cmdline")).ok()?;
+        // The number may have come to mean another process.
+        line.contains(self.home.to_str()?).then_some(pid)
     }
 
     /// Stops the server as an operator would.

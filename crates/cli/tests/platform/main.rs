@@ -1,9 +1,15 @@
 //! The platform as a whole: the real binary, driven by the real `kubectl`, hurt in the ways
 //! machines hurt it. Tests under `containers` run pods; the others need no node.
 
+mod accounts;
 mod api;
+mod container_faults;
+mod containers;
 mod faults;
+mod guide;
 mod malformed;
+mod manifests;
+mod workloads;
 
 /// The binary under test.
 const FERMION: &str = env!("CARGO_BIN_EXE_fermion");
