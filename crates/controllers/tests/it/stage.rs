@@ -1,9 +1,14 @@
 //! The platform without containers.
 
+use std::collections::HashMap;
 use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
+use axum::extract::Query;
+use axum::http::StatusCode;
+use axum::routing::get;
 use fermion_apiserver::{Api as Server, Identity, SystemClock};
 use fermion_controllers::{Options, Shutdown};
 use fermion_store::Store;
@@ -33,6 +38,8 @@ pub(crate) struct Stage {
     pub(crate) client: Client,
     pub(crate) store: Store,
     stop: watch::Sender<bool>,
+    /// What every file on the node holds, and every container printed.
+    pub(crate) files: watch::Sender<String>,
     controllers: Option<JoinHandle<Result<(), fermion_controllers::Error>>>,
     _directory: tempfile::TempDir,
 }
@@ -67,9 +74,11 @@ impl Stage {
         let (stop, stopped) = watch::channel(false);
         let server = Server::new(store.clone(), Arc::new(SystemClock), stopped.clone()).expect("a server");
         let client = server.client(Identity::component("controllers"));
+        let (files, file) = watch::channel(String::new());
+        server.attach_node("local", node_interface(file));
         let options = Options { sweep: SWEEP, ..options };
         let controllers = tokio::spawn(fermion_controllers::run(client.clone(), options, Shutdown::new(stopped)));
-        let stage = Self { client, store, stop, controllers: Some(controllers), _directory: directory };
+        let stage = Self { client, store, stop, files, controllers: Some(controllers), _directory: directory };
         stage
             .wait_for("the first namespaces", || async {
                 let namespaces: Api<k8s_openapi::api::core::v1::Namespace> = Api::all(stage.client.clone());
@@ -207,6 +216,16 @@ fn container(pod: &Pod, state: &Value) -> Value {
     let name = pod.spec.as_ref().map(|spec| spec.containers[0].name.clone());
     let running = state.get("running").is_some();
     json!({"name": name, "image": "x", "imageID": "", "ready": running, "restartCount": 0, "state": state})
+}
+
+/// What the API server forwards to a node: a file, and the output of a container.
+fn node_interface(file: watch::Receiver<String>) -> Router {
+    let read = get(move |Query(query): Query<HashMap<String, String>>| async move {
+        // The example's file is there; others are not.
+        let found = query.get("path").is_none_or(|path| path == "/data/metrics.jsonl");
+        if found { Ok(file.borrow().clone()) } else { Err(StatusCode::NOT_FOUND) }
+    });
+    Router::new().route("/files/{namespace}/{pod}/{container}", read.clone()).route("/containerLogs/{namespace}/{pod}/{container}", read)
 }
 
 /// Runs every bound pod, as far as its status goes, and lets go of those that are deleted. A

@@ -129,3 +129,31 @@ async fn an_ended_job_deletes_itself_when_its_time_is_over() {
     stage.until_gone::<Workload>("brief").await;
     stage.until_gone::<Pod>("brief-worker-0").await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_numbers_of_a_job_reach_its_status() {
+    for source in [json!({"file": "/data/metrics.jsonl"}), json!({})] {
+        let stage = Stage::new().await;
+        stage.files.send_replace("starting\n{\"epoch\": 1, \"loss\": 0.5}\n".to_owned());
+        stage.create("TrainingJob", "digits", workers(1, "1", json!({"metrics": source}))).await;
+        let metric = |name: &'static str, value: Value| {
+            move |job: &TrainingJob| job.status.as_ref().and_then(|status| status.metrics.as_ref()?.get(name)) == Some(&value)
+        };
+        stage.until("digits", metric("epoch", json!(1))).await;
+        // What is written last is read once more when the job ends.
+        stage.files.send_replace("{\"epoch\": 1, \"loss\": 0.5}\n{\"epoch\": 2, \"accuracy\": 0.97}\n".to_owned());
+        stage.end_pod("digits-worker-0", 0).await;
+        let job = stage.until("digits", in_phase(Phase::Succeeded)).await;
+        assert!(metric("accuracy", json!(0.97))(&job) && metric("loss", json!(0.5))(&job));
+        assert_eq!(job.status.map(|status| status.metrics_history.len()), Some(2));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_goes_on_without_its_numbers() {
+    let stage = Stage::new().await;
+    stage.create("TrainingJob", "mute", workers(1, "1", json!({"metrics": {"file": "/nowhere"}}))).await;
+    stage.end_pod("mute-worker-0", 0).await;
+    let job = stage.until("mute", in_phase(Phase::Succeeded)).await;
+    assert!(job.status.is_some_and(|status| status.metrics.is_none()));
+}
