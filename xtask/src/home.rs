@@ -23,6 +23,11 @@ impl Home {
         &self.0
     }
 
+    /// Whether it is where everything looks for it unasked.
+    pub(crate) fn is_default(&self) -> bool {
+        std::env::home_dir().is_some_and(|home| home.join(".fermion") == self.0)
+    }
+
     /// What the server prints.
     pub(crate) fn server_log(&self) -> PathBuf {
         self.0.join("log/server.log")

@@ -82,13 +82,17 @@ fn aligned(line: &str) -> String {
 
 fn next_steps(binary: &str, home: &Home, no_example: bool) -> Vec<String> {
     let namespace = if no_example { "default" } else { "examples" };
-    let mut lines = vec![
+    let mut lines = Vec::new();
+    if !home.is_default() {
+        lines.push(format!("export FERMION_HOME={}", home.path().display()));
+    }
+    lines.extend([
         format!("export KUBECONFIG={}", home.kubeconfig().display()),
         format!("kubectl get trainingjobs,devenvironments,inferenceservices,pods -n {namespace}"),
         format!("alias fermion={binary}"),
         "fermion status".to_owned(),
         "fermion run -- python -c 'print(6 * 7)'".to_owned(),
-    ];
+    ]);
     if !no_example {
         lines.push("fermion -n examples open notebook".to_owned());
         lines.push("fermion -n examples ssh notebook".to_owned());
