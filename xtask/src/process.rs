@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, anyhow};
 
 use crate::console::paint;
 
-/// Last lines that are shown when a program fails.
+/// Last lines of each stream that are shown when a program fails.
 const TAIL_LINES: usize = 30;
 /// How often a program that runs long says that it still does.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(15);
@@ -57,28 +57,28 @@ pub(crate) fn run_with_input(command: &mut Command, input: &str, advice: &str) -
     ];
     let mut status = Status::new();
     let mut output = Output::default();
-    let mut tail = VecDeque::new();
+    // One for each stream: what talks more must not push out what the other said.
+    let (mut out_tail, mut err_tail) = (Tail::default(), Tail::default());
+    let mut newest = String::new();
     loop {
         match lines.recv_timeout(REDRAW) {
-            Ok(line) => {
-                let text = match line {
-                    Line::Out(text) => {
-                        output.stdout.push_str(&text);
-                        output.stdout.push('\n');
-                        text
-                    }
-                    Line::Err(text) => text,
-                };
-                tail.push_back(text);
-                if tail.len() > TAIL_LINES {
-                    tail.pop_front();
+            Ok(line) => match line {
+                Line::Out(text) => {
+                    output.stdout.push_str(&text);
+                    output.stdout.push('\n');
+                    newest.clone_from(&text);
+                    out_tail.push(text);
                 }
-            }
+                Line::Err(text) => {
+                    newest.clone_from(&text);
+                    err_tail.push(text);
+                }
+            },
             Err(RecvTimeoutError::Timeout) => {}
             // Both of its outputs are closed: it has ended, or is about to.
             Err(RecvTimeoutError::Disconnected) => break,
         }
-        status.show(tail.back().map_or("", String::as_str));
+        status.show(&newest);
     }
     status.clear();
     for reader in readers.into_iter().flatten() {
@@ -91,8 +91,21 @@ pub(crate) fn run_with_input(command: &mut Command, input: &str, advice: &str) -
     if ended.success() {
         return Ok(output);
     }
-    let tail: Vec<String> = tail.into_iter().map(|line| format!("    {line}")).collect();
-    Err(anyhow!("`{shown}` ended with {ended}; its last lines:\n{}\n  {} {advice}", tail.join("\n"), paint("36", "hint:")))
+    let last: String = out_tail.0.iter().chain(&err_tail.0).map(|line| format!("    {line}\n")).collect();
+    Err(anyhow!("`{shown}` ended with {ended}; its last lines:\n{last}  {} {advice}", paint("36", "hint:")))
+}
+
+/// The last lines of a stream.
+#[derive(Default)]
+struct Tail(VecDeque<String>);
+
+impl Tail {
+    fn push(&mut self, line: String) {
+        self.0.push_back(line);
+        if self.0.len() > TAIL_LINES {
+            self.0.pop_front();
+        }
+    }
 }
 
 /// Runs a program that shows its own output.
