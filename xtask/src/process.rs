@@ -91,8 +91,8 @@ pub(crate) fn run_with_input(command: &mut Command, input: &str, advice: &str) -
     if ended.success() {
         return Ok(output);
     }
-    let last: String = out_tail.0.iter().chain(&err_tail.0).map(|line| format!("    {line}\n")).collect();
-    Err(anyhow!("`{shown}` ended with {ended}; its last lines:\n{last}  {} {advice}", paint("36", "hint:")))
+    let last: Vec<String> = out_tail.0.into_iter().chain(err_tail.0).map(|line| format!("    {line}")).collect();
+    Err(anyhow!("`{shown}` ended with {ended}; its last lines:\n{}\n  {} {advice}", last.join("\n"), paint("36", "hint:")))
 }
 
 /// The last lines of a stream.
