@@ -50,6 +50,7 @@ impl Http {
     }
 
     /// A client without a token.
+    #[must_use]
     pub fn anonymous(&self) -> Self {
         Self { address: self.address, token: String::new() }
     }
@@ -59,15 +60,17 @@ impl Http {
     /// # Errors
     /// When the connection breaks before the answer is whole.
     pub fn request(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> std::io::Result<Answer> {
-        let mut head = format!("{method} {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nContent-Length: {}\r\n", self.address, body.len());
+        let mut lines = vec![
+            format!("{method} {path} HTTP/1.1"),
+            format!("Host: {}", self.address),
+            "Connection: close".to_owned(),
+            format!("Content-Length: {}", body.len()),
+        ];
         if !self.token.is_empty() {
-            head.push_str(&format!("Authorization: Bearer {}\r\n", self.token));
+            lines.push(format!("Authorization: Bearer {}", self.token));
         }
-        for (name, value) in headers {
-            head.push_str(&format!("{name}: {value}\r\n"));
-        }
-        head.push_str("\r\n");
-        let mut bytes = head.into_bytes();
+        lines.extend(headers.iter().map(|(name, value)| format!("{name}: {value}")));
+        let mut bytes = format!("{}\r\n\r\n", lines.join("\r\n")).into_bytes();
         bytes.extend_from_slice(body);
         self.raw(&bytes)
     }
@@ -119,7 +122,9 @@ impl Http {
 fn unchunk(mut bytes: &[u8]) -> Vec<u8> {
     let mut body = Vec::new();
     while let Some(line_end) = bytes.windows(2).position(|window| window == b"\r\n") {
-        let size = std::str::from_utf8(&bytes[..line_end]).ok().and_then(|text| usize::from_str_radix(text.split(';').next().unwrap_or_default().trim(), 16).ok());
+        let size = std::str::from_utf8(&bytes[..line_end])
+            .ok()
+            .and_then(|text| usize::from_str_radix(text.split(';').next().unwrap_or_default().trim(), 16).ok());
         let Some(size) = size.filter(|size| *size > 0) else { break };
         let rest = &bytes[line_end + 2..];
         let taken = size.min(rest.len());

@@ -204,22 +204,13 @@ fn killing_the_server_stops_no_container_and_starts_none_twice() {
     let acknowledged = acknowledged.into_inner().expect("whole");
     let made = eventually_within(RECOVERY, "every pod of the bursts to end well", || {
         let list = platform.http().get(&format!("{PODS}?labelSelector=app%3Dburst")).json();
-        let pods: BTreeMap<String, String> = list["items"]
-            .as_array()
-            .expect("items")
-            .iter()
-            .map(|pod| {
-                (
-                    pod["metadata"]["name"].as_str().unwrap_or_default().to_owned(),
-                    pod["status"]["phase"].as_str().unwrap_or_default().to_owned(),
-                )
-            })
-            .collect();
-        if pods.values().all(|phase| phase == "Succeeded") {
-            Ok(pods.into_keys().collect::<BTreeSet<_>>())
-        } else {
-            Err(format!("{pods:?}"))
-        }
+        let pods = list["items"].as_array().expect("items");
+        // One that failed will not end well any more.
+        let failed: Vec<String> = pods.iter().filter(|pod| pod["status"]["phase"] == "Failed").map(Value::to_string).collect();
+        assert!(failed.is_empty(), "{}", failed.join("\n"));
+        let name = |pod: &Value| pod["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+        let left: Vec<String> = pods.iter().filter(|pod| pod["status"]["phase"] != "Succeeded").map(name).collect();
+        if left.is_empty() { Ok(pods.iter().map(name).collect::<BTreeSet<_>>()) } else { Err(format!("{left:?} are left")) }
     });
     assert!(made.is_superset(&acknowledged), "lost: {:?}", acknowledged.difference(&made));
     std::fs::write(data.join("go"), "").expect("the job is told to end");

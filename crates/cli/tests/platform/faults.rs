@@ -62,7 +62,12 @@ fn nothing_acknowledged_is_lost_when_the_server_is_killed() {
             .as_array()
             .expect("items")
             .iter()
-            .map(|item| (item["metadata"]["name"].as_str().unwrap_or_default().to_owned(), item["metadata"]["resourceVersion"].as_str().unwrap_or_default().to_owned()))
+            .map(|item| {
+                (
+                    item["metadata"]["name"].as_str().unwrap_or_default().to_owned(),
+                    item["metadata"]["resourceVersion"].as_str().unwrap_or_default().to_owned(),
+                )
+            })
             .collect();
         for (name, version) in acknowledged.lock().expect("whole").iter() {
             assert_eq!(found.get(name), Some(version), "round {round}: {name} was acknowledged");
