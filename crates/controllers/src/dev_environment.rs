@@ -71,7 +71,7 @@ async fn reconcile(environment: Arc<DevEnvironment>, context: Arc<Context>) -> R
         context.recorder.tell(&*environment, &decision.notices).await;
     }
     if decision.stop {
-        // On any other day somebody may have used it in between; this only costs a restart.
+        // Somebody may have begun to use it in this very moment; then it has to be started again.
         let body = json!({"metadata": {"uid": environment.metadata.uid}, "spec": {"suspend": true}});
         let answer = environments.patch(&environment.name_any(), &PatchParams::default(), &Patch::Merge(body)).await;
         answer.map_err(Error::api("stop", describe(&*environment)))?;

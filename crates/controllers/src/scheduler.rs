@@ -38,6 +38,8 @@ const GATHER: Duration = Duration::from_millis(5);
 const REQUESTS_AT_ONCE: usize = 16;
 /// How long a bind is remembered that the cache does not show.
 const ASSUMED_FOR: Duration = Duration::from_secs(30);
+/// How often the sums of pools and queues are written at most.
+const SUMS_INTERVAL: Duration = Duration::from_secs(1);
 /// Pods of a new Workload are made one after the other; that some are missing is worth a word
 /// only when it lasts.
 const MISSING_TOLD_AFTER: Duration = Duration::from_secs(2);
@@ -56,6 +58,9 @@ struct Runner {
     told: HashMap<String, Waiting>,
     /// Since when members of a gang are missing, by gang.
     missing: HashMap<String, Instant>,
+    /// When sums were last written, and whether there was something to sum up since.
+    summed: Option<Instant>,
+    sums_due: bool,
 }
 
 /// Runs rounds until shutdown.
@@ -64,7 +69,18 @@ pub(crate) async fn run(client: Client, caches: Caches, nodes: Cache<Node>, opti
     let pools: Cache<Pool> = Cache::new(|_| None);
     let watches =
         futures::future::join(queues.clone().run(client.clone(), shutdown.clone()), pools.clone().run(client.clone(), shutdown.clone()));
-    let runner = Runner { client, caches, nodes, queues, pools, assumed: HashMap::new(), told: HashMap::new(), missing: HashMap::new() };
+    let runner = Runner {
+        client,
+        caches,
+        nodes,
+        queues,
+        pools,
+        assumed: HashMap::new(),
+        told: HashMap::new(),
+        missing: HashMap::new(),
+        summed: None,
+        sums_due: false,
+    };
     futures::future::join(watches, runner.rounds(options.sweep, shutdown)).await;
 }
 
@@ -98,10 +114,11 @@ impl Runner {
         }
         while !shutdown.is_requested() {
             self.round().await;
+            let wait = if self.sums_due { SUMS_INTERVAL.min(sweep) } else { sweep };
             tokio::select! {
                 () = shutdown.requested() => return,
                 _ = changes.next() => tokio::time::sleep(GATHER).await,
-                () = tokio::time::sleep(sweep) => {}
+                () = tokio::time::sleep(wait) => {}
             }
             while let Some(Some(())) = changes.next().now_or_never() {}
         }
@@ -136,7 +153,11 @@ impl Runner {
         self.bind(&scene, &plan).await;
         self.tell_workloads(&scene, &plan, &workloads).await;
         self.tell_pods(&scene, &plan).await;
-        self.sum_up(&scene, &plan, &workloads).await;
+        self.sums_due = self.summed.is_some_and(|at| at.elapsed() < SUMS_INTERVAL);
+        if !self.sums_due {
+            self.sum_up(&scene, &plan, &workloads).await;
+            self.summed = Some(Instant::now());
+        }
     }
 
     /// Drops binds that the cache shows, whose pods are gone, or that are too old to matter.
