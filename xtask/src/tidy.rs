@@ -37,7 +37,7 @@ fn problems(metadata: &Metadata, sources: &[Source]) -> Vec<String> {
     problems
 }
 
-/// Every text file that is part of the tree, or is about to be.
+/// Every file that is part of the tree, or is about to be.
 fn sources() -> Result<Vec<Source>> {
     let mut git = std::process::Command::new("git");
     git.current_dir(root()).args(["ls-files", "--cached", "--others", "--exclude-standard"]);
@@ -49,10 +49,8 @@ fn sources() -> Result<Vec<Source>> {
             continue;
         }
         let bytes = fs::read(&full).with_context(|| format!("cannot read {path}"))?;
-        // What is no UTF-8 is a picture or an archive.
-        if let Ok(text) = String::from_utf8(bytes) {
-            sources.push(Source { path: path.to_owned(), text });
-        }
+        // What is no UTF-8 is a picture or an archive: only its path counts, for links.
+        sources.push(Source { path: path.to_owned(), text: String::from_utf8(bytes).unwrap_or_default() });
     }
     Ok(sources)
 }

@@ -28,7 +28,7 @@ pub(crate) struct Documents {
 impl Documents {
     pub(crate) fn new(catalog: &Catalog, openapi: OpenApi) -> Self {
         Self {
-            core: aggregated(catalog, |group| group.is_empty()).to_string().into(),
+            core: aggregated(catalog, str::is_empty).to_string().into(),
             groups: aggregated(catalog, |group| !group.is_empty()).to_string().into(),
             openapi,
         }

@@ -256,7 +256,7 @@ mod tests {
             let at = line.split(' ').next().and_then(|at| at.parse::<jiff::Timestamp>().ok());
             since.is_none_or(|since| at >= Some(since))
         });
-        let whole: String = lines.map(|line| format!("{line}\n")).collect();
+        let whole: String = lines.flat_map(|line| [*line, "\n"]).collect();
         let number = server.streams.fetch_add(1, Ordering::SeqCst);
         if number >= server.cuts {
             return Body::from(whole);
