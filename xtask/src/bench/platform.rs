@@ -159,7 +159,7 @@ impl Drop for Platform {
 }
 
 fn is_ready(nodes: &Value) -> bool {
-    let conditions = nodes["items"].as_array().into_iter().flatten().flat_map(|node| node["status"]["conditions"].as_array()).flatten();
+    let conditions = nodes["items"].as_array().into_iter().flatten().filter_map(|node| node["status"]["conditions"].as_array()).flatten();
     conditions.into_iter().any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
 }
 
