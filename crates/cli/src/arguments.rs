@@ -6,7 +6,7 @@ use crate::commands::{
     apply, call, chat, completion, delete, exec, follow, get, login, logs, notebook, open, run, status, top, usage, wait,
 };
 use crate::connection::ConnectionArguments;
-use crate::server::{ServerArgs, TeardownArgs};
+use crate::server::{ServerArgs, StartContainerArgs, TeardownArgs};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -74,6 +74,9 @@ pub(crate) enum Command {
     Server(ServerArgs),
     /// Remove every container, mount and network of a stopped server
     Teardown(TeardownArgs),
+    /// Start a container on behalf of a server, whatever becomes of that
+    #[command(hide = true)]
+    StartContainer(StartContainerArgs),
 }
 
 #[cfg(test)]

@@ -36,6 +36,10 @@ pub(crate) async fn run(arguments: Arguments) -> Outcome<Exit> {
             server::teardown(options).await.map_err(|error| of_server("cannot remove everything the server started", &error))?;
             Ok(Exit::Done)
         }
+        Command::StartContainer(options) => {
+            server::start_container(options).await.map_err(|error| of_server("the answer cannot be given", &error))?;
+            Ok(Exit::Done)
+        }
         Command::Completion(options) => completion::run(&options),
         Command::Login(options) => login::run(options, &connection).await,
         Command::Run(options) => run::run(options, &connection.session()?).await,

@@ -7,6 +7,7 @@
 mod access;
 mod pool;
 mod port;
+mod start_container;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -24,6 +25,7 @@ use tokio::sync::watch;
 
 use pool::LocalPool;
 use port::{Certificate, Peer, Port};
+pub(crate) use start_container::{StartContainerArgs, start_container};
 
 /// How long open requests may take to end once the server is asked to stop.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);

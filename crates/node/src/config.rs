@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::official::ImageProvider;
 use crate::pod::{BackOff, HostAccess};
+use crate::start::StartHelper;
 
 /// How to start a node. [`NodeConfig::new`] has the usual values.
 #[derive(Clone)]
@@ -30,6 +31,9 @@ pub struct NodeConfig {
     pub access: HostAccess,
     /// What is kept back for the platform and the machine itself.
     pub reserved: Reserved,
+    /// Who starts containers, so that a start outlives this process; without one it does so itself, and
+    /// a start that it does not live to see the end of fails.
+    pub start_helper: Option<StartHelper>,
     /// Bounds and times.
     pub limits: Limits,
 }
@@ -119,6 +123,7 @@ impl NodeConfig {
             cgroup_parent: "/fermion".to_owned(),
             access: HostAccess::default(),
             reserved: Reserved::default(),
+            start_helper: None,
             limits: Limits::default(),
         }
     }

@@ -90,6 +90,7 @@ impl Node {
             client: config.client,
             images: config.images,
             access: config.access,
+            start_helper: config.start_helper,
             limits: config.limits,
             cgroup_parent: config.cgroup_parent,
             machine,

@@ -17,6 +17,7 @@ use crate::machine::Machine;
 use crate::official::ImageProvider;
 use crate::pod::env::{Needed, Sources};
 use crate::pod::{HostAccess, Registry};
+use crate::start::StartHelper;
 
 /// How many objects of one pod are fetched at once.
 const FETCHES_AT_ONCE: usize = 8;
@@ -32,6 +33,7 @@ pub(crate) struct Shared {
     pub images: Arc<dyn ImageProvider>,
     pub layout: Layout,
     pub access: HostAccess,
+    pub start_helper: Option<StartHelper>,
     pub limits: Limits,
     pub cgroup_parent: String,
     pub machine: Machine,

@@ -63,6 +63,7 @@ async fn begin(api: &Arc<Api>, home: &Path) -> anyhow::Result<(Runtime, Node)> {
     images.publish().await.context("the official images could not be listed in the API")?;
     let mut config = NodeConfig::new(home, client, &runtime.socket(), Arc::new(images));
     runtime.cgroup_parent().clone_into(&mut config.cgroup_parent);
+    config.start_helper = Some(super::start_container::helper());
     let node = Node::start(config).context("the node did not start")?;
     api.attach_node(node.name(), node.router());
     Ok((runtime, node))

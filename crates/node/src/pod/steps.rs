@@ -19,6 +19,7 @@ use super::{image, reference};
 use crate::cri::{self, v1};
 use crate::events::Severity;
 use crate::shared::Shared;
+use crate::start;
 
 /// Where a container leaves its last words, unless it says otherwise.
 const TERMINATION_PATH: &str = "/dev/termination-log";
@@ -89,10 +90,10 @@ pub(crate) async fn start_container(shared: &Shared, input: StartInput) -> Resul
         None => create_container(shared, &input).await?,
     };
     let about = reference(&input.pod, Some(&input.container.name));
-    let request = v1::StartContainerRequest { container_id: id.clone() };
-    match shared.cri.start_container(request).await {
-        Ok(_) => {}
-        Err(error) if error.is_unavailable() => return Err(StepError::new("RunContainerError", error)),
+    match start::start(&shared.cri, shared.start_helper.as_ref(), &id).await {
+        Ok(()) => {}
+        // The next look shows how it went.
+        Err(error) if error.is_unavailable() || start::is_under_way(&error) => return Err(StepError::new("RunContainerError", error)),
         Err(error) => {
             // The container is there, ended with the cause: its status and policy take over.
             let message = format!("cannot start container {}: {error}", input.container.name);
