@@ -96,9 +96,11 @@ async fn a_suspended_job_gives_its_room_to_the_next_and_comes_back() {
     stage.change::<TrainingJob>("first", json!({"suspend": true})).await;
     stage.until("second", in_phase(Phase::Running)).await;
     stage.until("first", in_phase(Phase::Suspended)).await;
-    let second =
-        stage.until::<Workload>("second", |workload| workload.status.as_ref().is_some_and(|status| status.waiting.is_none())).await;
-    assert!(second.status.is_some_and(|status| status.admitted_at.is_some()));
+    stage
+        .until::<Workload>("second", |workload| {
+            workload.status.as_ref().is_some_and(|status| status.waiting.is_none() && status.admitted_at.is_some())
+        })
+        .await;
 
     stage.end_pod("second-worker-0", 0).await;
     stage.change::<TrainingJob>("first", json!({"suspend": false})).await;
