@@ -103,6 +103,23 @@ pub fn format(resource: &str, value: Milli) -> String {
     bytes.to_string()
 }
 
+/// Writes a count of thousandths of `resource` exactly: bytes in the largest binary unit that
+/// loses nothing.
+pub fn exact(resource: &str, value: Milli) -> String {
+    let bytes = resource == "memory" || resource.ends_with("storage");
+    if !bytes || value % 1000 != 0 {
+        return if value % 1000 == 0 { (value / 1000).to_string() } else { format!("{value}m") };
+    }
+    let bytes = value / 1000;
+    let unit = [(60, "Ei"), (50, "Pi"), (40, "Ti"), (30, "Gi"), (20, "Mi"), (10, "Ki")]
+        .into_iter()
+        .find(|(shift, _)| bytes != 0 && bytes % (1_i128 << shift) == 0);
+    match unit {
+        Some((shift, unit)) => format!("{}{unit}", bytes >> shift),
+        None => bytes.to_string(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -132,6 +149,15 @@ mod tests {
         for text in ["", "x", "1x", "1.2.3", "--1", "1 Gi", "1e", "e3", "1e999", "99999999999999999999999999999999999999999", "Gi", "."] {
             assert!(parse(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn exact_amounts_lose_nothing() {
+        for text in ["1500Mi", "1Gi", "1536Mi", "100m", "2", "1001", "0", "3Ti"] {
+            let resource = if text.ends_with('m') || text == "2" { "cpu" } else { "memory" };
+            assert_eq!(exact(resource, parse(text).expect("a quantity")), text);
+        }
+        assert_eq!(exact("memory", parse("1.5Gi").expect("a quantity")), "1536Mi");
     }
 
     #[test]

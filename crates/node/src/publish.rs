@@ -127,6 +127,10 @@ impl OfficialImages {
         let built = self
             .builder
             .ensure(name, |now| {
+                // Before its steps are known a build waits for its turn.
+                if now.total == 0 {
+                    return;
+                }
                 let text = format!("step {} of {}: {}", now.step, now.total, now.message);
                 progress(&text);
                 // When the queue is full the newest are dropped; more will come.

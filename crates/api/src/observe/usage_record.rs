@@ -92,7 +92,7 @@ pub fn interval(pod: &Pod, now: Timestamp, gone_at: Option<Timestamp>) -> Interv
         .iter()
         .flat_map(pod::requests)
         .map(|(name, amount)| {
-            let text = quantity::format(&name, amount);
+            let text = quantity::exact(&name, amount);
             (name, text)
         })
         .collect();
