@@ -30,6 +30,9 @@ pub(crate) use start_container::{StartContainerArgs, start_container};
 /// How long open requests may take to end once the server is asked to stop.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Pause before controllers that failed are started again.
+const CONTROLLERS_PAUSE: Duration = Duration::from_secs(1);
+
 /// Options of `fermion server`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ServerArgs {
@@ -88,16 +91,7 @@ pub(crate) async fn run(arguments: ServerArgs) -> anyhow::Result<()> {
     let router = gateway.router().merge(api.router());
     let mut http = tokio::spawn(serve(Port::open(listener, &certificate)?, router, stopping.clone()));
     let expiry = tokio::spawn(api.clone().expire_until_shutdown());
-    let controllers = fermion_controllers::run(
-        api.client(Identity::component("controllers")),
-        fermion_controllers::Options::default(),
-        fermion_controllers::Shutdown::new(stopping.clone()),
-    );
-    let controllers = tokio::spawn(async move {
-        if let Err(error) = controllers.await {
-            tracing::error!(%error, "the controllers ended; nothing is scheduled until the next start");
-        }
-    });
+    let controllers = tokio::spawn(keep_controlling(api.client(Identity::component("controllers")), stopping.clone()));
     api.set_ready();
     tracing::info!(%address, ready_after_ms = began.elapsed().as_millis() as u64, "ready");
     let pool = if arguments.no_node { None } else { Some(LocalPool::start(&api, &home, stopping.clone())) };
@@ -157,6 +151,22 @@ fn start_log() {
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,kube=warn,kube_client=warn,kube_runtime=warn"));
     // A second start in one process (in tests) keeps the first log.
     let _already_set = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).try_init();
+}
+
+/// Runs the controllers, anew when one of them ends by itself: what they know is in the API.
+async fn keep_controlling(client: kube::Client, stopping: watch::Receiver<bool>) {
+    let mut stopped = stopping.clone();
+    loop {
+        let shutdown = fermion_controllers::Shutdown::new(stopping.clone());
+        match fermion_controllers::run(client.clone(), fermion_controllers::Options::default(), shutdown).await {
+            Ok(()) => return,
+            Err(error) => tracing::error!(%error, "the controllers ended; starting them again"),
+        }
+        tokio::select! {
+            () = tokio::time::sleep(CONTROLLERS_PAUSE) => {}
+            _ = stopped.wait_for(|stop| *stop) => return,
+        }
+    }
 }
 
 async fn serve(port: Port, router: axum::Router, mut stopping: watch::Receiver<bool>) -> anyhow::Result<()> {
