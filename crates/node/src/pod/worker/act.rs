@@ -80,6 +80,8 @@ impl Worker {
                 if unwritten || self.must_wait(&Operation::Finalize) {
                     return;
                 }
+                // Once the object is gone, the scheduler may give the room away at once.
+                self.shared.pods.release(&self.identity.uid);
                 self.spawn(Operation::Finalize, async move {
                     Outcome::Finalize(steps::finalize(&shared, &identity).await.map_err(|error| error.to_string()))
                 });

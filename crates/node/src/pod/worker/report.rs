@@ -22,12 +22,13 @@ impl Worker {
             return;
         }
         let status = status(&self.input(now), &self.shared.address);
-        if fermion_api::pod::ended(&self.pod) {
-            self.shared.pods.release(&self.identity.uid);
-        }
         if self.pod.status.as_ref() != Some(&status) {
             self.pod.status = Some(status.clone());
             self.shared.pods.update(&Arc::new(self.pod.clone()));
+        }
+        // Before the API hears of the end: the scheduler may then give the room away at once.
+        if fermion_api::pod::ended(&self.pod) {
+            self.shared.pods.release(&self.identity.uid);
         }
         let known = self.acknowledged.as_ref() == Some(&status);
         if known || !self.writes.is_empty() || Instant::now() < self.write_not_before {
