@@ -53,7 +53,7 @@ fn every_command_of_the_first_job_guide_works() {
     let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "the guide's commands ended with {}\n--- stdout\n{stdout}\n--- stderr\n{stderr}", output.status);
     // What the reader is promised to see.
-    for promised in ["42", "is taken for a", "accuracy", "ExceedsCapacity", "first-worker-0"] {
+    for promised in ["42", "is taken for a", "accuracy", "first-too-large condition met", "first-worker-0"] {
         assert!(stdout.contains(promised) || stderr.contains(promised), "{promised} in\n{stdout}\n{stderr}");
     }
     assert!(stderr.contains("spec.roles[0].replicas"), "the mistake was not refused with its path:\n{stderr}");
