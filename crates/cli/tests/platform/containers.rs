@@ -28,7 +28,7 @@ fn inside(kubectl: &Kubectl, pod: &str, script: &str) -> String {
 fn kubectl_works_on_running_pods() {
     let platform = Platform::start(FERMION, Node::Local);
     let kubectl = platform.kubectl();
-    let talker = "echo first; echo second >&2; sleep 2; echo third; sleep infinity";
+    let talker = "echo first; sleep 1; echo second >&2; sleep 2; echo third; sleep infinity";
     kubectl.apply(&pod("talker", json!({"containers": [shell(talker)]})));
     let crasher = "n=$(cat /kept/starts 2>/dev/null || echo 0); n=$((n + 1)); echo $n > /kept/starts; echo start $n; [ $n = 1 ] && exit 3; sleep infinity";
     let mount = json!({"volumeMounts": [{"name": "kept", "mountPath": "/kept"}]});
@@ -107,9 +107,11 @@ fn commands_run_inside(kubectl: &Kubectl) {
     let missing = kubectl.run(&["exec", "talker", "--", "no-such-program"]);
     assert!(missing.code != 0 && missing.stderr.contains("no-such-program"), "{missing:?}");
     assert!(kubectl.run(&["exec", "nobody", "--", "true"]).refused().contains("\"nobody\" not found"));
-    // With a terminal of a given size, as `script` makes one.
-    let line =
-        format!("stty rows 33 cols 101; {} exec -it talker -- bash -c 'tty; stty size; echo $TERM; exit 5'", kubectl.program().display());
+    // With a terminal of a given size, as `script` makes one. The size is sent after the start.
+    let line = format!(
+        "stty rows 33 cols 101; {} exec -it talker -- bash -c 'tty; until stty size | grep 101; do sleep 0.1; done; exit 5'",
+        kubectl.program().display()
+    );
     let mut command = kubectl.command(&[]);
     let environment: Vec<_> = command.get_envs().map(|(name, value)| (name.to_owned(), value.map(ToOwned::to_owned))).collect();
     command = Command::new("script");

@@ -12,7 +12,8 @@ fn container(pod: &Value, index: usize) -> &Value {
 #[tokio::test]
 async fn a_pod_runs_to_its_end_and_says_so() {
     let bench = Bench::start().await;
-    let mut main = shell("main", "echo out; echo err >&2; echo result > /dev/termination-log");
+    // The two streams are two pipes: only time puts their lines in order.
+    let mut main = shell("main", "echo out; sleep 1; echo err >&2; echo result > /dev/termination-log");
     main["env"] = json!([{"name": "WHO", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}]);
     bench.api.create_pod("once", json!({"spec": {"restartPolicy": "Never", "containers": [main]}}));
     let pod = bench.pod_in_phase("once", "Succeeded").await;
