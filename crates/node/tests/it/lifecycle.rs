@@ -247,7 +247,8 @@ async fn gang_members_know_each_other_before_they_start() {
         })
         .await;
     assert!(pod["status"]["podIP"].is_string(), "the address is there before the containers: {pod:#}");
-    member("two", "grep -c one.gang /etc/hosts; nc -l -p 7777");
+    // A listener whose input ends closes its side, and the other may then give up before it speaks.
+    member("two", "grep -c one.gang /etc/hosts; mkfifo /open; nc -l -p 7777 <>/open");
     bench.pod_in_phase("two", "Succeeded").await;
     assert_eq!(bench.logs("two", "main", "").await.1, "1\nhello\n");
     bench.tear_down().await;
