@@ -36,6 +36,9 @@ pub(crate) struct BenchArguments {
     /// Print one JSON object for each benchmark instead of tables
     #[arg(long)]
     json: bool,
+    /// Measure what was built before
+    #[arg(long)]
+    no_build: bool,
     /// Where data is kept meanwhile; decides which disk is measured
     #[arg(long, value_name = "DIRECTORY", default_value_os_t = std::env::temp_dir())]
     directory: PathBuf,
@@ -78,7 +81,10 @@ pub(crate) fn run(arguments: BenchArguments) -> Result<()> {
     for name in &names {
         packages::install(&console, name.packages())?;
     }
-    let programs = build(&console)?;
+    if !arguments.no_build {
+        build(&console)?;
+    }
+    let programs = Programs::built();
     for name in names {
         // A folder for each, so that one benchmark's data is not the next one's.
         let place = Place::create(&arguments.directory)?;
@@ -106,15 +112,21 @@ struct Programs {
     generator: PathBuf,
 }
 
-fn build(console: &Console) -> Result<Programs> {
+impl Programs {
+    fn built() -> Self {
+        let folder = workspace::target().join("release");
+        Self { fermion: folder.join("fermion"), generator: folder.join("fermion-bench") }
+    }
+}
+
+fn build(console: &Console) -> Result<()> {
     console.timed("cargo build --release", || {
         process::run(
             workspace::cargo("build").args(["--release", "--package", "fermion-cli", "--package", "fermion-bench"]),
             "a compiler error is shown above; `cargo build --release --package fermion-cli` shows all of it",
         )
     })?;
-    let folder = workspace::target().join("release");
-    Ok(Programs { fermion: folder.join("fermion"), generator: folder.join("fermion-bench") })
+    Ok(())
 }
 
 fn start(console: &Console, programs: &Programs, place: &Path) -> Result<Vec<Row>> {

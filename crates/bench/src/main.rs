@@ -17,6 +17,7 @@ mod platform;
 mod start;
 mod target;
 
+use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -45,9 +46,19 @@ enum Benchmark {
 }
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
+async fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let figures = tokio::time::timeout(BENCHMARK_LIMIT, run(arguments.benchmark))
+    match measured(arguments.benchmark).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn measured(benchmark: Benchmark) -> anyhow::Result<()> {
+    let figures = tokio::time::timeout(BENCHMARK_LIMIT, run(benchmark))
         .await
         .with_context(|| format!("the benchmark took longer than {} minutes", BENCHMARK_LIMIT.as_secs() / 60))??;
     serde_json::to_writer(std::io::stdout().lock(), &figures).context("cannot write the figures")

@@ -21,6 +21,8 @@ use crate::platform::Platform;
 const STARTS: usize = 50;
 /// Starts of each before that, which do not.
 const WARM_UPS: usize = 2;
+/// The pod before all of them.
+const FIRST: &str = "first";
 /// How long one start or removal may take.
 const STEP_TIMEOUT: Duration = Duration::from_mins(1);
 /// What runs in every container: waits, and ends at once when told to.
@@ -53,9 +55,9 @@ pub(crate) async fn measure(arguments: StartArguments) -> anyhow::Result<Vec<Fig
     let podman = podman::Podman::new(&arguments.image);
 
     // The first pod tells below which cgroup the node's sandboxes are.
-    pods.start("warm-up").await?;
-    bare.adopt_cgroup_parent().await?;
-    pods.remove("warm-up").await?;
+    pods.start(FIRST).await?;
+    bare.adopt_cgroup_parent(FIRST).await?;
+    pods.remove(FIRST).await?;
 
     let (mut ours, mut cri, mut run) = (Latencies::default(), Latencies::default(), Latencies::default());
     for start in 0..WARM_UPS + STARTS {

@@ -28,10 +28,11 @@ impl Bare {
         Self { cri: Cri::new(containerd), logs, image: image.to_owned(), cgroup_parent: String::new() }
     }
 
-    /// Puts sandboxes where the node puts its own: below the parent of any that is there.
-    pub(super) async fn adopt_cgroup_parent(&mut self) -> anyhow::Result<()> {
+    /// Puts sandboxes where the node puts its own: beside that of a pod which runs.
+    pub(super) async fn adopt_cgroup_parent(&mut self, pod: &str) -> anyhow::Result<()> {
         let there = self.cri.list_pod_sandbox(v1::ListPodSandboxRequest::default()).await.context("listing sandboxes")?;
-        let sandbox = there.items.first().context("the node made no sandbox")?;
+        let is_it = |sandbox: &&v1::PodSandbox| sandbox.metadata.as_ref().is_some_and(|metadata| metadata.name == pod);
+        let sandbox = there.items.iter().find(is_it).with_context(|| format!("pod {pod} has no sandbox"))?;
         let request = v1::PodSandboxStatusRequest { pod_sandbox_id: sandbox.id.clone(), verbose: true };
         let status = self.cri.pod_sandbox_status(request).await.context("asking for a sandbox")?;
         let info = status.info.get("info").context("containerd tells no details of a sandbox")?;
