@@ -2,6 +2,7 @@
 
 mod crates;
 mod links;
+mod reasons;
 mod text;
 
 use std::fs;
@@ -33,6 +34,7 @@ fn problems(metadata: &Metadata, sources: &[Source]) -> Vec<String> {
     problems.extend(crates::documentation(metadata, sources));
     problems.extend(sources.iter().flat_map(text::check));
     problems.extend(links::check(sources));
+    problems.extend(reasons::check(sources));
     problems.sort();
     problems
 }

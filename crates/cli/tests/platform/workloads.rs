@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::FERMION;
 use crate::accounts::{assert_accounted_once, records, records_of};
-use crate::manifests::{claim, claim_volume, python, shell, with};
+use crate::manifests::{claim, claim_volume, pod, python, shell, with};
 
 /// How long a first container may take: its image is unpacked before.
 const FIRST_START: Duration = Duration::from_secs(180);
@@ -271,6 +271,44 @@ fn jupyterlab_runs_a_cell_through_the_proxy_and_its_files_stay() {
     assert_eq!(cell("print(open('kept.txt').read())").ok(), "still here\n");
     let records = records_of(&http, "lab-main-0");
     assert_eq!((records.len(), records.iter().filter(|record| record["open"] == true).count()), (2, 1), "{records:?}");
+    the_digits_example_passes_its_own_tests(&kubectl);
+}
+
+/// The example's tests, in the image that the example runs in.
+fn the_digits_example_passes_its_own_tests(kubectl: &Kubectl) {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/digits");
+    let files = [
+        ("train.py", "train.py"),
+        ("serve.py", "serve.py"),
+        ("init", "tests/__init__.py"),
+        ("test_train.py", "tests/test_train.py"),
+        ("test_serve.py", "tests/test_serve.py"),
+    ];
+    let mut words = vec!["create".to_owned(), "configmap".to_owned(), "digits".to_owned()];
+    words.extend(files.iter().map(|(key, path)| format!("--from-file={key}={folder}/{path}")));
+    kubectl.run(&words.iter().map(String::as_str).collect::<Vec<_>>()).ok();
+    let items: Vec<Value> = files.iter().map(|(key, path)| json!({"key": key, "path": path})).collect();
+    let spec = json!({
+        "restartPolicy": "Never",
+        "containers": [{
+            "name": "main",
+            "image": "fermion.dev/python:latest",
+            "workingDir": "/digits",
+            "command": ["python3", "-m", "unittest", "--verbose"],
+            "volumeMounts": [{"name": "digits", "mountPath": "/digits"}],
+        }],
+        "volumes": [{"name": "digits", "configMap": {"name": "digits", "items": items}}],
+    });
+    kubectl.apply(&pod("digits", spec));
+    eventually_within(FIRST_START, "the example's tests end", || {
+        match kubectl.field("default", "pod/digits", "{.status.phase}")?.as_str() {
+            phase @ ("Succeeded" | "Failed") => Ok(phase.to_owned()),
+            phase => Err(format!("phase {phase}")),
+        }
+    });
+    let log = kubectl.run(&["logs", "digits"]).ok();
+    assert_eq!(kubectl.field("default", "pod/digits", "{.status.phase}").as_deref(), Ok("Succeeded"), "{log}");
+    assert!(log.contains("\nOK\n") && !log.contains("Ran 0 tests"), "{log}");
 }
 
 /// Answers with its version and its pod's name, and takes a moment for it, as models do. Once

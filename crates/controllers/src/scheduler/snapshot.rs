@@ -9,6 +9,7 @@ use fermion_api::compute::{Queue, pool};
 use fermion_api::{labels, pod, quantity};
 use fermion_scheduler as plan;
 use k8s_openapi::api::core::v1::{Node, NodeSelectorTerm, Pod, PodSpec};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::ResourceExt as _;
 
 use crate::workload::{is_member, pods, workload_of};
@@ -137,7 +138,9 @@ impl Sight<'_> {
                 pod::add(used.entry(node).or_default(), &requests(pod));
             }
         }
-        self.nodes.iter().map(|each| node(each, used.remove(each.name_any().as_str()).unwrap_or_default())).collect()
+        // What a node has that has just registered is not known yet; it is no node of size zero.
+        let reported = self.nodes.iter().filter(|each| allocatable(each).is_some_and(|amounts| !amounts.is_empty()));
+        reported.map(|each| node(each, used.remove(each.name_any().as_str()).unwrap_or_default())).collect()
     }
 }
 
@@ -188,11 +191,15 @@ pub(super) fn is_ready(node: &Node) -> bool {
     conditions.into_iter().flatten().any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }
 
+/// What pods may use of a node, as it reports it.
+fn allocatable(node: &Node) -> Option<&BTreeMap<String, Quantity>> {
+    let status = node.status.as_ref()?;
+    status.allocatable.as_ref().or(status.capacity.as_ref())
+}
+
 fn node(node: &Node, used: plan::Amounts) -> plan::Node {
-    let status = node.status.as_ref();
-    let allocatable = status.and_then(|status| status.allocatable.as_ref().or(status.capacity.as_ref()));
     let mut amounts: plan::Amounts =
-        allocatable.into_iter().flatten().map(|(name, amount)| (name.clone(), quantity::milli(amount))).collect();
+        allocatable(node).into_iter().flatten().map(|(name, amount)| (name.clone(), quantity::milli(amount))).collect();
     amounts.entry("pods".to_owned()).or_insert(PODS_PER_NODE_DEFAULT);
     let spec = node.spec.clone().unwrap_or_default();
     let effect = |effect: &str| match effect {
@@ -329,6 +336,13 @@ mod tests {
             "ended pods hold nothing, old ones do"
         );
         assert_eq!((node.pool.as_str(), node.ready), ("local", true));
+    }
+
+    #[test]
+    fn a_node_that_has_reported_nothing_yet_is_left_out() {
+        let node = Arc::new(serde_json::from_value(json!({"metadata": {"name": "new"}})).expect("a node"));
+        let sight = Sight { queues: &[], nodes: &[node], pods: &[], workloads: &[], assumed: &HashMap::new() };
+        assert!(sight.scene().snapshot.nodes.is_empty());
     }
 
     #[test]
