@@ -10,11 +10,11 @@ use bytes::Bytes;
 use http_body_util::{BodyExt as _, Limited};
 use serde_json::{Value, json};
 
+use crate::admission::Origin;
 use crate::authorize::{Attributes, authorize};
 use crate::catalog::Resource;
 use crate::error::{ApiError, Result};
 use crate::identity::Identity;
-use crate::objects::Part;
 use crate::patch::PatchKind;
 use crate::read::json_response;
 use crate::request::{PATH_BYTES_MAX, Query, Target, Verb};
@@ -123,7 +123,7 @@ impl Api {
             if !resource.has_subresource(subresource) {
                 return Err(ApiError::no_route());
             }
-            return self.subresource(&resource, &target, verb, query, request).await;
+            return self.subresource(caller, &resource, &target, verb, query, request).await;
         }
         if !resource.verbs.contains(&verb.as_str()) {
             return Err(ApiError::method_not_allowed(format!(
@@ -150,25 +150,26 @@ impl Api {
             (Verb::Update, Some(name)) => {
                 let object = object_body(request).await?;
                 let options = WriteOptions::parse(&query)?;
-                written(self.update(&resource, Part::Main, resource.key(namespace, name), object, options).await?)
+                written(self.update(Origin::of(caller), &resource, resource.key(namespace, name), object, options).await?)
             }
             (Verb::Patch, Some(name)) => {
                 let (kind, patch) = patch_body(request).await?;
                 let options = WriteOptions::parse(&query)?;
-                written(self.apply_patch(caller, &resource, namespace, name, Part::Main, kind, &patch, options).await?)
+                written(self.apply_patch(caller, &resource, namespace, name, kind, &patch, options).await?)
             }
             (Verb::Delete, Some(name)) => {
                 let options = delete_options(&query, request).await?;
-                let deleted = self.delete(&resource, resource.key(namespace, name), &options).await?;
-                Ok(deleted_response(&resource, name, deleted))
+                let (deleted, warnings) = self.delete(Origin::of(caller), &resource, resource.key(namespace, name), &options).await?;
+                Ok(with_warnings(deleted_response(&resource, name, deleted), &warnings))
             }
-            (Verb::DeleteCollection, None) => self.delete_collection(&resource, namespace, &query, request).await,
+            (Verb::DeleteCollection, None) => self.delete_collection(caller, &resource, namespace, &query, request).await,
             _ => Err(ApiError::method_not_allowed(format!("{} is not possible at this address", verb.as_str()))),
         }
     }
 
     async fn subresource(
         self: &Arc<Self>,
+        caller: &Identity,
         resource: &Arc<Resource>,
         target: &Target,
         verb: Verb,
@@ -180,29 +181,30 @@ impl Api {
             return Err(ApiError::no_route());
         };
         let key = resource.key(namespace, name);
+        let origin = Origin { caller, subresource };
         let options = WriteOptions::parse(&query)?;
         match (subresource, verb) {
             ("status", Verb::Get) => self.get(resource, namespace, name, request.headers(), &query).await,
             ("status", Verb::Update) => {
                 let object = object_body(request).await?;
-                written(self.update(resource, Part::Status, key, object, options).await?)
+                written(self.update(origin, resource, key, object, options).await?)
             }
             ("status", Verb::Patch) => {
                 let (kind, patch) = patch_body(request).await?;
-                written(self.patch(resource, Part::Status, key, kind, &patch, options).await?)
+                written(self.patch(origin, resource, key, kind, &patch, options).await?)
             }
             ("finalize", Verb::Update) => {
                 let object = object_body(request).await?;
-                written(self.update(resource, Part::Main, key, object, options).await?)
+                written(self.update(origin, resource, key, object, options).await?)
             }
             ("scale", Verb::Get) => self.get_scale(resource, &key).await,
             ("scale", Verb::Update) => {
                 let scale = object_body(request).await?;
-                self.set_scale(resource, key, &scale, options).await
+                self.set_scale(origin, resource, key, &scale, options).await
             }
             ("scale", Verb::Patch) => {
                 let (kind, patch) = patch_body(request).await?;
-                self.patch_scale(resource, key, kind, &patch, options).await
+                self.patch_scale(origin, resource, key, kind, &patch, options).await
             }
             ("binding", Verb::Create) => {
                 let binding = object_body(request).await?;
@@ -213,7 +215,7 @@ impl Api {
             ("eviction", Verb::Create) => {
                 let eviction = object_body(request).await?;
                 let options = DeleteOptions::parse(&query, Some(&eviction["deleteOptions"]))?;
-                self.delete(resource, key, &options).await?;
+                self.delete(origin, resource, key, &options).await?;
                 let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});
                 Ok(json_response(StatusCode::CREATED, &status))
             }
@@ -232,12 +234,11 @@ impl Api {
         resource: &Arc<Resource>,
         namespace: Option<&str>,
         name: &str,
-        part: Part,
         kind: PatchKind,
         patch: &Value,
         options: WriteOptions,
     ) -> Result<Written> {
-        match self.patch(resource, part, resource.key(namespace, name), kind, patch, options).await {
+        match self.patch(Origin::of(caller), resource, resource.key(namespace, name), kind, patch, options).await {
             Err(error) if kind == PatchKind::Apply && error.reason == "NotFound" => {
                 let mut object = patch.clone();
                 if !object["metadata"].is_object() {
@@ -252,6 +253,7 @@ impl Api {
 
     async fn delete_collection(
         &self,
+        caller: &Identity,
         resource: &Arc<Resource>,
         namespace: Option<&str>,
         query: &Query,
@@ -271,7 +273,7 @@ impl Api {
             let object: Value = serde_json::from_slice(body).map_err(|error| ApiError::internal(error.to_string()))?;
             let namespace = object["metadata"]["namespace"].as_str();
             let key = resource.key(namespace, object["metadata"]["name"].as_str().unwrap_or_default());
-            match self.delete(resource, key, &options).await {
+            match self.delete(Origin::of(caller), resource, key, &options).await {
                 Ok(_) => items.push(object),
                 Err(error) if error.reason == "NotFound" => {}
                 Err(error) => return Err(error),
@@ -365,15 +367,18 @@ pub(crate) fn parse_json(body: &[u8]) -> Result<Value> {
 }
 
 fn written(written: Written) -> Result<Response<Body>> {
-    let mut response = crate::read::raw_response(written.code, written.object.body);
-    for warning in written.warnings.iter().take(WARNINGS_MAX) {
+    Ok(with_warnings(crate::read::raw_response(written.code, written.object.body), &written.warnings))
+}
+
+fn with_warnings(mut response: Response<Body>, warnings: &[String]) -> Response<Body> {
+    for warning in warnings.iter().take(WARNINGS_MAX) {
         // 299 is "miscellaneous persistent warning"; the agent is unknown (RFC 7234 section 5.5).
         let text: String = warning.chars().filter(|c| !c.is_control() && c.is_ascii()).collect();
         if let Ok(value) = HeaderValue::from_str(&format!("299 - \"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))) {
             response.headers_mut().append(header::WARNING, value);
         }
     }
-    Ok(response)
+    response
 }
 
 /// The most warnings sent with one answer.

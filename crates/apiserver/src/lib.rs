@@ -11,6 +11,7 @@
 //! - An answer to a write means that it is on disk.
 //! - The bodies of Secrets are in no log and no error.
 
+mod admission;
 mod authorize;
 mod catalog;
 mod clock;

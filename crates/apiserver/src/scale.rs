@@ -9,9 +9,9 @@ use fermion_store::Key;
 use serde_json::{Value, json};
 
 use crate::Api;
+use crate::admission::Origin;
 use crate::catalog::Resource;
 use crate::error::{ApiError, Cause, Result};
-use crate::objects::Part;
 use crate::patch::{self, MergeStrategy, PatchKind};
 use crate::read::json_response;
 use crate::write::{WriteOptions, parse_stored};
@@ -24,6 +24,7 @@ impl Api {
 
     pub(crate) async fn patch_scale(
         &self,
+        origin: Origin<'_>,
         resource: &Arc<Resource>,
         key: Key,
         kind: PatchKind,
@@ -33,11 +34,12 @@ impl Api {
         let object = parse_stored(&self.read(resource, &key).await?)?;
         let scale = patch::apply(kind, &scale_of(resource, &object)?, change, &MergeStrategy::UNSUPPORTED)
             .map_err(|error| ApiError::bad_request(error.to_string()))?;
-        self.set_scale(resource, key, &scale, options).await
+        self.set_scale(origin, resource, key, &scale, options).await
     }
 
     pub(crate) async fn set_scale(
         &self,
+        origin: Origin<'_>,
         resource: &Arc<Resource>,
         key: Key,
         scale: &Value,
@@ -60,7 +62,7 @@ impl Api {
         if let Some(version) = scale["metadata"]["resourceVersion"].as_str().filter(|version| !version.is_empty()) {
             change["metadata"]["resourceVersion"] = version.into();
         }
-        let written = self.patch(resource, Part::Main, key, PatchKind::Merge, &change, options).await?;
+        let written = self.patch(origin, resource, key, PatchKind::Merge, &change, options).await?;
         let object = parse_stored(&written.object)?;
         Ok(json_response(StatusCode::OK, &scale_of(resource, &object)?))
     }

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::Api;
+use crate::admission::{self, Admitted, Operation, Origin};
 use crate::catalog::Resource;
 use crate::error::{About, ApiError, Cause, Result};
 use crate::identity::{COMPONENTS, Identity};
@@ -81,20 +82,26 @@ impl Api {
         let now = self.now();
         let component = caller.groups.iter().any(|group| group == COMPONENTS);
         objects::begin(resource, &mut object, &uuid::Uuid::new_v4().to_string(), now, &caller.name, component);
-        let object = admit(resource, object, None)?;
-        if let Some(namespace) = namespace {
-            self.check_namespace(namespace).await?;
-        }
         let key = resource.key(namespace, objects::text(&object, "name"));
-        let stored = self.put(resource, key, Expect::Absent, object, Vec::new(), options.dry_run).await?;
+        let request = admission::Request {
+            origin: Origin::of(caller),
+            resource,
+            operation: Operation::Create,
+            namespace: &key.namespace,
+            name: &key.name,
+            old: None,
+        };
+        let Admitted { object, warnings: from_hooks } = self.admit(&request, object).await?;
+        warnings.extend(from_hooks);
+        let stored = self.put(resource, key.clone(), Expect::Absent, object, Vec::new(), options.dry_run).await?;
         Ok(Written { code: StatusCode::CREATED, object: stored, warnings })
     }
 
     /// Replaces an object, or only its status.
     pub(crate) async fn update(
         &self,
+        origin: Origin<'_>,
         resource: &Arc<Resource>,
-        part: Part,
         key: Key,
         mut object: Value,
         options: WriteOptions,
@@ -114,15 +121,16 @@ impl Api {
             };
             return Err(ApiError::invalid(resource.about(&key.name), vec![cause]));
         }
-        let stored = self.replace(resource, part, &old, &old_value, object, options).await?;
+        let (stored, from_hooks) = self.replace(origin, resource, &old, &old_value, object, options).await?;
+        warnings.extend(from_hooks);
         Ok(Written { code: StatusCode::OK, object: stored, warnings })
     }
 
     /// Changes an object by a patch, or only its status.
     pub(crate) async fn patch(
         &self,
+        origin: Origin<'_>,
         resource: &Arc<Resource>,
-        part: Part,
         key: Key,
         kind: PatchKind,
         patch: &Value,
@@ -151,23 +159,28 @@ impl Api {
             check_identity(resource, &key, &object)?;
             // Who names a version in the patch wants exactly that one changed.
             let pinned = objects::text(&object, "resourceVersion") != objects::text(&old_value, "resourceVersion");
-            match self.replace(resource, part, &old, &old_value, object, options).await {
+            match self.replace(origin, resource, &old, &old_value, object, options).await {
                 Err(error) if error.reason == "Conflict" && !pinned && tries < PATCH_TRIES_MAX => {}
-                other => return Ok(Written { code: StatusCode::OK, object: other?, warnings }),
+                other => {
+                    let (stored, from_hooks) = other?;
+                    warnings.extend(from_hooks);
+                    return Ok(Written { code: StatusCode::OK, object: stored, warnings });
+                }
             }
         }
     }
 
-    /// Writes `object` over `old`; everything a client may not change stays as it was.
+    /// Writes `object` over `old`; everything a client may not change stays as it was. Gives back
+    /// what hooks warn of, too.
     async fn replace(
         &self,
+        origin: Origin<'_>,
         resource: &Arc<Resource>,
-        part: Part,
         old: &Stored,
         old_value: &Value,
         object: Value,
         options: WriteOptions,
-    ) -> Result<Stored> {
+    ) -> Result<(Stored, Vec<String>)> {
         let about = resource.about(&old.key.name);
         let version = objects::text(&object, "resourceVersion");
         if !version.is_empty() && version != old.revision.to_string() {
@@ -180,32 +193,37 @@ impl Api {
         if !uid.is_empty() && uid != objects::text(old_value, "uid") {
             return Err(ApiError::conflict(about, "the UID in the request is not that of the stored object"));
         }
+        let part = origin.part();
         let new = objects::merge(resource, part, old_value, object);
-        let new = match part {
-            Part::Main => {
-                let mut new = admit(resource, new, Some(old_value))?;
-                objects::count_generation(old_value, &mut new);
-                new
-            }
-            // The status was checked against the schema with the rest of the object.
-            Part::Status => {
-                if !objects::same(old_value, &new) {
-                    check_schema(resource, &new)?;
-                }
-                new
-            }
+        // Controllers write the status they see again and again: when it is what is stored, there is
+        // nothing to admit.
+        if part == Part::Status && objects::same(old_value, &new) {
+            return Ok((old.clone(), Vec::new()));
+        }
+        let request = admission::Request {
+            origin,
+            resource,
+            operation: Operation::Update,
+            namespace: &old.key.namespace,
+            name: &old.key.name,
+            old: Some(old_value),
         };
+        let Admitted { object: mut new, warnings } = self.admit(&request, new).await?;
+        if part == Part::Main {
+            objects::count_generation(old_value, &mut new);
+        }
         if objects::same(old_value, &new) {
-            return Ok(old.clone());
+            return Ok((old.clone(), warnings));
         }
         if objects::deletion_is_done(resource, &new) {
-            return self.remove(resource, old, &new, options.dry_run).await;
+            return Ok((self.remove(resource, old, &new, options.dry_run).await?, warnings));
         }
         let mut facts = Vec::new();
         if resource.is_core("pods") {
             facts.extend(usage::fact(&new, self.now(), None));
         }
-        self.put(resource, old.key.clone(), Expect::Revision(old.revision), new, facts, options.dry_run).await
+        let stored = self.put(resource, old.key.clone(), Expect::Revision(old.revision), new, facts, options.dry_run).await?;
+        Ok((stored, warnings))
     }
 
     /// Sets the node of a pod: what the scheduler decides. A pod is bound once.
@@ -249,18 +267,30 @@ impl Api {
     }
 
     /// Deletes one object, or marks it; gives back what to answer.
-    pub(crate) async fn delete(&self, resource: &Arc<Resource>, key: Key, options: &DeleteOptions) -> Result<Deleted> {
+    pub(crate) async fn delete(
+        &self,
+        origin: Origin<'_>,
+        resource: &Arc<Resource>,
+        key: Key,
+        options: &DeleteOptions,
+    ) -> Result<(Deleted, Vec<String>)> {
         let mut tries = 0;
         loop {
             tries += 1;
-            match self.delete_once(resource, &key, options).await {
+            match self.delete_once(origin, resource, &key, options).await {
                 Err(error) if error.reason == "Conflict" && !options.has_preconditions() && tries < PATCH_TRIES_MAX => {}
                 other => return other,
             }
         }
     }
 
-    async fn delete_once(&self, resource: &Arc<Resource>, key: &Key, options: &DeleteOptions) -> Result<Deleted> {
+    async fn delete_once(
+        &self,
+        origin: Origin<'_>,
+        resource: &Arc<Resource>,
+        key: &Key,
+        options: &DeleteOptions,
+    ) -> Result<(Deleted, Vec<String>)> {
         let about = resource.about(&key.name);
         let old = self.read(resource, key).await?;
         let value = parse_stored(&old)?;
@@ -271,20 +301,27 @@ impl Api {
         if options.resource_version.as_ref().is_some_and(|wanted| *wanted != old.revision.to_string()) {
             return Err(ApiError::conflict(about, "the resourceVersion in the precondition is not that of the stored object"));
         }
-        if resource.is_core("namespaces") && matches!(&*key.name, "default" | fermion_api::labels::SYSTEM_NAMESPACE) {
-            return Err(ApiError::forbidden(format!("namespace \"{}\" is needed by the platform and cannot be deleted", key.name)));
-        }
-        match objects::delete(resource, &value, options.propagation, options.grace_s, self.now()) {
+        let request = admission::Request {
+            origin,
+            resource,
+            operation: Operation::Delete,
+            namespace: &key.namespace,
+            name: &key.name,
+            old: Some(&value),
+        };
+        let warnings = self.admit_deletion(&request)?;
+        let deleted = match objects::delete(resource, &value, options.propagation, options.grace_s, self.now()) {
             Deletion::Remove => {
                 self.remove(resource, &old, &value, options.dry_run).await?;
-                Ok(Deleted::Gone { uid })
+                Deleted::Gone { uid }
             }
-            Deletion::Unchanged => Ok(Deleted::Marked(old)),
+            Deletion::Unchanged => Deleted::Marked(old),
             Deletion::Mark(marked) => {
                 let stored = self.put(resource, key.clone(), Expect::Revision(old.revision), *marked, Vec::new(), options.dry_run).await?;
-                Ok(Deleted::Marked(stored))
+                Deleted::Marked(stored)
             }
-        }
+        };
+        Ok((deleted, warnings))
     }
 
     /// Takes an object out of the store, with the facts its end causes.
@@ -296,21 +333,6 @@ impl Api {
         let facts = if resource.is_core("pods") { usage::fact(last, now, Some(now)).into_iter().collect() } else { Vec::new() };
         let write = Write::Delete { key: old.key.clone(), expect: Expect::Revision(old.revision) };
         self.commit(resource.about(&old.key.name), Commit { writes: vec![write], facts }).await
-    }
-
-    /// Objects are made only in namespaces that exist and are not going away.
-    async fn check_namespace(&self, namespace: &str) -> Result<()> {
-        let about = About { group: "", plural: "namespaces", kind: "Namespace", name: namespace };
-        let stored = self
-            .store
-            .get(&Key::new("namespaces", "", namespace))
-            .await
-            .map_err(|error| ApiError::from_store(&error, about))?
-            .ok_or_else(|| ApiError::not_found(about))?;
-        if objects::is_being_deleted(&parse_stored(&stored)?) {
-            return Err(ApiError::forbidden(format!("namespace \"{namespace}\" is being deleted; nothing new can be made in it")));
-        }
-        Ok(())
     }
 
     /// The stored object.
@@ -342,24 +364,6 @@ impl Api {
     pub(crate) fn now(&self) -> Timestamp {
         self.clock.now()
     }
-}
-
-/// Defaults and checks; the object that will be stored.
-fn admit(resource: &Resource, mut object: Value, old: Option<&Value>) -> Result<Value> {
-    let name = objects::text(&object, "name").to_owned();
-    resource.validator.default(&mut object);
-    check_schema(resource, &object)?;
-    let failed = |problems: Vec<Invalid>| {
-        let causes = problems
-            .into_iter()
-            .map(|problem| Cause { field: problem.field, reason: "FieldValueInvalid", message: problem.message })
-            .collect();
-        ApiError::invalid(resource.about(&name), causes)
-    };
-    let object = (resource.set_defaults)(object).map_err(failed)?;
-    let mut problems = check_metadata(&object);
-    problems.extend((resource.check)(&object, old));
-    if problems.is_empty() { Ok(object) } else { Err(failed(problems)) }
 }
 
 /// What a deletion did.
@@ -466,7 +470,7 @@ fn settle_fields(resource: &Resource, object: &mut Value, validation: FieldValid
     Ok(())
 }
 
-fn check_schema(resource: &Resource, object: &Value) -> Result<()> {
+pub(crate) fn check_schema(resource: &Resource, object: &Value) -> Result<()> {
     let errors = resource.validator.validate(object);
     if errors.is_empty() {
         return Ok(());
@@ -486,7 +490,7 @@ fn cause(error: &FieldError) -> Cause {
 }
 
 /// Labels, annotations and references that every kind has.
-fn check_metadata(object: &Value) -> Vec<Invalid> {
+pub(crate) fn check_metadata(object: &Value) -> Vec<Invalid> {
     let mut problems = Vec::new();
     let metadata = &object["metadata"];
     for (name, value) in metadata["labels"].as_object().into_iter().flatten() {

@@ -13,7 +13,6 @@ pub(crate) fn set_defaults(mut object: Value) -> Result<Value, Vec<Invalid>> {
     or(spec, "terminationGracePeriodSeconds", || GRACE_PERIOD_DEFAULT_S.into());
     or(spec, "dnsPolicy", || "ClusterFirst".into());
     or(spec, "schedulerName", || "default-scheduler".into());
-    or(spec, "serviceAccountName", || "default".into());
     or(spec, "securityContext", || json!({}));
     for list in ["initContainers", "containers"] {
         for container in items_mut(spec, list) {

@@ -1,0 +1,149 @@
+//! Admission: the one way from a request to what will be stored.
+//!
+//! In this order, for create, update, patch, apply and their subresources:
+//! 1. the schema's defaults;
+//! 2. mutating hooks, which may change the object;
+//! 3. the schema, then the defaults and rules of the kind;
+//! 4. validating hooks, which may only refuse.
+//!
+//! A deletion passes the validating hooks only. What is counted (quota) is counted later, in the
+//! transaction of the write itself, so that no two writes can count the same room.
+//!
+//! A hook inside the process is a variant of [`Hook`], with a file of its own that holds a pure
+//! function over the object and what had to be read for it.
+
+mod lifecycle;
+mod service_account;
+
+use fermion_api::Invalid;
+use serde_json::Value;
+
+use crate::Api;
+use crate::catalog::Resource;
+use crate::error::{ApiError, Cause, Result};
+use crate::identity::Identity;
+use crate::objects::{self, Part};
+use crate::write::{check_metadata, check_schema};
+
+/// Where a write comes from: who asks, and at which subresource.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Origin<'a> {
+    #[allow(dead_code, reason = "webhooks, which are told who asks, come with the next change")]
+    pub(crate) caller: &'a Identity,
+    /// `status`, `scale`, …; empty for the object itself.
+    pub(crate) subresource: &'a str,
+}
+
+impl<'a> Origin<'a> {
+    /// A write of the object itself.
+    pub(crate) fn of(caller: &'a Identity) -> Self {
+        Self { caller, subresource: "" }
+    }
+
+    /// The part of the object that such a write may change.
+    pub(crate) fn part(self) -> Part {
+        if self.subresource == "status" { Part::Status } else { Part::Main }
+    }
+}
+
+/// What is done, in the words of AdmissionReview.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Operation {
+    Create,
+    Update,
+    Delete,
+}
+
+/// One request, as hooks see it.
+#[derive(Clone, Copy)]
+pub(crate) struct Request<'a> {
+    pub(crate) origin: Origin<'a>,
+    pub(crate) resource: &'a Resource,
+    pub(crate) operation: Operation,
+    /// Empty for objects outside of namespaces.
+    pub(crate) namespace: &'a str,
+    pub(crate) name: &'a str,
+    /// The stored object, except for a create.
+    pub(crate) old: Option<&'a Value>,
+}
+
+/// The object that will be stored, with warnings for whoever sent it.
+pub(crate) struct Admitted {
+    pub(crate) object: Value,
+    pub(crate) warnings: Vec<String>,
+}
+
+/// The hooks inside the process.
+#[derive(Clone, Copy)]
+enum Hook {
+    NamespaceLifecycle,
+    ServiceAccount,
+}
+
+/// In the order they run. A namespace that does not take objects is told before anything else.
+const HOOKS: [Hook; 2] = [Hook::NamespaceLifecycle, Hook::ServiceAccount];
+
+impl Hook {
+    /// Changes an object, or refuses it.
+    async fn mutate(self, api: &Api, request: &Request<'_>, object: &mut Value) -> Result<()> {
+        match self {
+            Self::NamespaceLifecycle => lifecycle::check_namespace(api, request).await,
+            Self::ServiceAccount => {
+                service_account::set_default(request, object);
+                Ok(())
+            }
+        }
+    }
+
+    /// Refuses, or does not. `object` is what will be stored; none for a deletion.
+    fn validate(self, request: &Request<'_>, _object: Option<&Value>) -> Result<()> {
+        match self {
+            Self::NamespaceLifecycle => lifecycle::check_deletion(request),
+            Self::ServiceAccount => Ok(()),
+        }
+    }
+}
+
+impl Api {
+    /// Takes the object of a create or update through the chain.
+    pub(crate) async fn admit(&self, request: &Request<'_>, mut object: Value) -> Result<Admitted> {
+        let resource = request.resource;
+        resource.validator.default(&mut object);
+        for hook in HOOKS {
+            hook.mutate(self, request, &mut object).await?;
+        }
+        check_schema(resource, &object)?;
+        if request.origin.part() == Part::Main {
+            object = apply_rules(request, object)?;
+        }
+        for hook in HOOKS {
+            hook.validate(request, Some(&object))?;
+        }
+        Ok(Admitted { object, warnings: Vec::new() })
+    }
+
+    /// Takes a deletion through the chain; gives back warnings.
+    pub(crate) fn admit_deletion(&self, request: &Request<'_>) -> Result<Vec<String>> {
+        for hook in HOOKS {
+            hook.validate(request, None)?;
+        }
+        Ok(Vec::new())
+    }
+}
+
+/// The defaults and rules of the kind.
+fn apply_rules(request: &Request<'_>, object: Value) -> Result<Value> {
+    let resource = request.resource;
+    let name = objects::text(&object, "name").to_owned();
+    let failed = |problems: Vec<Invalid>| {
+        let causes = problems
+            .into_iter()
+            .map(|problem| Cause { field: problem.field, reason: "FieldValueInvalid", message: problem.message })
+            .collect();
+        ApiError::invalid(resource.about(&name), causes)
+    };
+    let object = (resource.set_defaults)(object).map_err(failed)?;
+    let mut problems = check_metadata(&object);
+    problems.extend((resource.check)(&object, request.old));
+    if problems.is_empty() { Ok(object) } else { Err(failed(problems)) }
+}
