@@ -43,11 +43,12 @@ const PURE: [&str; 13] = [
     "tower",
 ];
 
-const LAYERS: [Layer; 11] = [
+const LAYERS: [Layer; 12] = [
     Layer { name: "fermion-api", ours: &[], banned: &RUNTIME },
+    Layer { name: "fermion-cel", ours: &[], banned: &PURE },
     Layer { name: "fermion-scheduler", ours: &["fermion-api"], banned: &PURE },
     Layer { name: "fermion-store", ours: &["fermion-api"], banned: &["axum", "hyper", "kube", "kube-client", "kube-runtime", "tonic"] },
-    Layer { name: "fermion-apiserver", ours: &["fermion-api", "fermion-store"], banned: &DATABASES },
+    Layer { name: "fermion-apiserver", ours: &["fermion-api", "fermion-cel", "fermion-store"], banned: &DATABASES },
     Layer { name: "fermion-controllers", ours: &["fermion-api", "fermion-scheduler"], banned: &DATABASES },
     Layer { name: "fermion-node", ours: &["fermion-api"], banned: &DATABASES },
     Layer { name: "fermion-gateway", ours: &["fermion-api"], banned: &DATABASES },
