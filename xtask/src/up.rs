@@ -40,6 +40,7 @@ pub(crate) fn run(arguments: UpArguments) -> Result<()> {
     let announced = announcement(&home)?;
     console.step(&format!("the platform is ready at http://{}", arguments.listen));
     let fermion = fermion::Fermion::new(&binary, &home);
+    console.timed("this machine becomes a node", || fermion.wait_for_node())?;
     let results = if arguments.no_example { None } else { Some(example::run(&console, &fermion)?) };
 
     if let Some(results) = results {

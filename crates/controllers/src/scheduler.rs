@@ -212,7 +212,8 @@ impl Runner {
         let mut told = HashMap::new();
         for workload in workloads {
             let Some(uid) = workload.metadata.uid.as_deref() else { continue };
-            let now = scene.gangs.get(uid).and_then(|id| waiting.get(id.as_str())).map(|waiting| sentence::waiting(waiting));
+            let now =
+                scene.gangs.get(uid).and_then(|id| waiting.get(id.as_str())).map(|waiting| sentence::waiting(waiting, &scene.troubles));
             let shown = workload.status.as_ref().and_then(|status| status.waiting.clone());
             if now == shown {
                 if let Some(now) = now {
@@ -257,7 +258,7 @@ impl Runner {
             if matches!(waiting.wait, Wait::MembersMissing { .. }) {
                 continue;
             }
-            let message = sentence::sentence(&waiting.wait, &waiting.queue);
+            let message = sentence::sentence(&waiting.wait, &waiting.queue, &scene.troubles);
             let members = gangs.get(waiting.gang.as_str()).into_iter().flat_map(|gang| &gang.sets).flat_map(|set| &set.pending);
             for member in members.filter(|member| !plan.binds.iter().any(|bind| bind.member == member.id)) {
                 let Some(pod) = scene.members.get(&member.id) else { continue };

@@ -42,4 +42,5 @@ pub use node::{Error, Node};
 pub use official::{ImageError, ImageProvider, Progress};
 pub use pod::{BackOff, HostAccess};
 pub use publish::OfficialImages;
+pub use register::report_trouble;
 pub use start::{Answer as StartAnswer, StartHelper, for_another as start_for_another};

@@ -54,7 +54,7 @@ async fn report(shared: &Shared, written: &mut Option<(NodeStatus, tokio::time::
         return Ok(());
     }
     if written.is_none() {
-        register(shared, &api).await?;
+        register(&api, &shared.name, &shared.pool).await?;
     }
     let mut stored = status.clone();
     let now = Some(Time(Timestamp::now()));
@@ -75,17 +75,12 @@ async fn report(shared: &Shared, written: &mut Option<(NodeStatus, tokio::time::
     Ok(())
 }
 
-async fn register(shared: &Shared, api: &Api<Node>) -> Result<(), kube::Error> {
-    let labels = [
-        (POOL, shared.pool.as_str()),
-        ("kubernetes.io/hostname", &shared.name),
-        ("kubernetes.io/os", "linux"),
-        ("kubernetes.io/arch", architecture()),
-    ];
+async fn register(api: &Api<Node>, name: &str, pool: &str) -> Result<(), kube::Error> {
+    let labels = [(POOL, pool), ("kubernetes.io/hostname", name), ("kubernetes.io/os", "linux"), ("kubernetes.io/arch", architecture())];
     let labels = labels.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
-    if api.get_opt(&shared.name).await?.is_none() {
+    if api.get_opt(name).await?.is_none() {
         let node = Node {
-            metadata: ObjectMeta { name: Some(shared.name.clone()), labels: Some(labels), ..ObjectMeta::default() },
+            metadata: ObjectMeta { name: Some(name.to_owned()), labels: Some(labels), ..ObjectMeta::default() },
             spec: Some(Default::default()),
             status: None,
         };
@@ -93,7 +88,7 @@ async fn register(shared: &Shared, api: &Api<Node>) -> Result<(), kube::Error> {
         return Ok(());
     }
     let patch = serde_json::json!({ "metadata": { "labels": labels } });
-    api.patch(&shared.name, &PatchParams::default(), &Patch::Merge(patch)).await.map(drop)
+    api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await.map(drop)
 }
 
 fn architecture() -> &'static str {
@@ -260,4 +255,25 @@ async fn create_lease(shared: &Shared) -> Result<(), kube::Error> {
         Err(error) if is_there(&error) => renew(shared).await,
         other => other.map(drop),
     }
+}
+
+/// Says in the Node object of this machine why it cannot run pods, where there is no [`crate::Node`]
+/// that could: people see it in `kubectl describe node`, and those whose pods wait are told.
+///
+/// # Errors
+/// When the API does not take it.
+pub async fn report_trouble(client: kube::Client, name: &str, pool: &str, message: &str) -> Result<(), kube::Error> {
+    let api: Api<Node> = Api::all(client);
+    register(&api, name, pool).await?;
+    let now = Time(Timestamp::now());
+    let condition = NodeCondition {
+        type_: "Ready".to_owned(),
+        status: "False".to_owned(),
+        reason: Some("ContainerRuntimeDown".to_owned()),
+        message: Some(message.to_owned()),
+        last_transition_time: Some(now.clone()),
+        last_heartbeat_time: Some(now),
+    };
+    let patch = serde_json::json!({ "status": { "conditions": [condition] } });
+    api.patch_status(name, &PatchParams::default(), &Patch::Strategic(patch)).await.map(drop)
 }

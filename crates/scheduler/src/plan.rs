@@ -193,10 +193,14 @@ impl<'a> Round<'a> {
         };
 
         // Less load would not help: the nodes themselves do not do.
-        let existing = placement::classes(members, nodes, in_pool);
+        let known = |place: usize| in_pool(place) && nodes[place].is_known();
+        let existing = placement::classes(members, nodes, known);
         let pool = pool.to_owned();
-        if !(0..nodes.len()).any(in_pool) {
-            return Err(Wait::NoReadyNode { pool, node: None });
+        // A node that has not said yet what it has may do.
+        let unknown = (0..nodes.len()).find(|place| in_pool(*place) && !known(*place));
+        let unknown = unknown.map(|place| nodes[place].name.clone());
+        if !(0..nodes.len()).any(known) {
+            return Err(Wait::NoReadyNode { pool, node: unknown });
         }
         if let Some(class) = existing.iter().find(|class| class.suited.is_empty()) {
             return Err(Wait::NoMatchingNode { pool, member: class.member.id.clone() });
@@ -206,6 +210,7 @@ impl<'a> Round<'a> {
                 let down = placed.iter().map(|(_, place)| *place).filter(|place| !usable(*place)).min();
                 return Err(Wait::NoReadyNode { pool, node: down.map(|place| nodes[place].name.clone()) });
             }
+            Err(_) if unknown.is_some() => return Err(Wait::NoReadyNode { pool, node: unknown }),
             Err(stuck) => stuck,
         };
         // The nodes in use are too small; where none is in use, say so of those that are down.

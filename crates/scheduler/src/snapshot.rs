@@ -46,6 +46,13 @@ pub struct Node {
     pub used: Amounts,
 }
 
+impl Node {
+    /// Whether it has said what it has. Until then nothing can be planned on it, or ruled out.
+    pub fn is_known(&self) -> bool {
+        !self.allocatable.is_empty()
+    }
+}
+
 /// A mark on a node that keeps pods away unless they tolerate it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Taint {

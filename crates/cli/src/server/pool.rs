@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use fermion_api::compute::pool::LOCAL;
 use fermion_apiserver::{Api, Identity};
 use fermion_node::image::{Builder, BuilderConfig};
 use fermion_node::runtime::{Runtime, RuntimeConfig};
@@ -42,7 +43,12 @@ async fn run(api: Arc<Api>, home: PathBuf, mut stopping: watch::Receiver<bool>) 
         match begin(&api, &home).await {
             Ok(started) => break started,
             Err(error) => {
-                tracing::error!(error = format!("{error:#}"), retry_in_s = pause.as_secs(), "this machine cannot run pods now");
+                let error = format!("{error:#}");
+                tracing::error!(error, retry_in_s = pause.as_secs(), "this machine cannot run pods now");
+                let client = api.client(Identity::component("node"));
+                if let Err(refused) = fermion_node::report_trouble(client, LOCAL, LOCAL, &error).await {
+                    tracing::warn!(error = %refused, "and its node cannot say so");
+                }
             }
         }
         tokio::select! {

@@ -1,12 +1,17 @@
 //! Why a gang waits, as status fields and as a sentence. This is the one place that words it.
 
+use std::collections::HashMap;
+
 use fermion_api::ai::workload::Waiting;
 use fermion_api::{quantity, reason};
 use fermion_scheduler as plan;
 use fermion_scheduler::{Place, Shortage, Wait};
 
+/// What nodes that are not ready say of it, by their names.
+pub(super) type Troubles = HashMap<String, String>;
+
 /// What the status of a waiting Workload says.
-pub(super) fn waiting(waiting: &plan::Waiting) -> Waiting {
+pub(super) fn waiting(waiting: &plan::Waiting, troubles: &Troubles) -> Waiting {
     let shortage = match &waiting.wait {
         Wait::InsufficientResources(shortage) | Wait::ExceedsCapacity(shortage) => Some(shortage),
         Wait::QueueNotFound
@@ -25,7 +30,7 @@ pub(super) fn waiting(waiting: &plan::Waiting) -> Waiting {
     };
     Waiting {
         reason: code(&waiting.wait).to_owned(),
-        message: sentence(&waiting.wait, &waiting.queue),
+        message: sentence(&waiting.wait, &waiting.queue, troubles),
         position: i32::try_from(waiting.position).unwrap_or(i32::MAX),
         resource: shortage.map(|shortage| shortage.resource.clone()),
         missing: shortage.map(|shortage| quantity::format(&shortage.resource, shortage.missing)),
@@ -48,12 +53,15 @@ pub(super) fn code(wait: &Wait) -> &'static str {
 }
 
 /// The sentence for people: what is in the way and, where there is something, what to do.
-pub(super) fn sentence(wait: &Wait, queue: &str) -> String {
+pub(super) fn sentence(wait: &Wait, queue: &str, troubles: &Troubles) -> String {
     match wait {
         Wait::QueueNotFound => format!("queue `{queue}` does not exist; create it, or name another one in spec.queue"),
         Wait::QueueClosed => format!("queue `{queue}` admits nothing while its state is DOWN"),
         Wait::MembersMissing { present, wanted } => format!("{present} of the {wanted} pods it needs exist yet"),
-        Wait::NoReadyNode { node: Some(node), .. } => format!("it needs node `{node}`, which is not ready for new pods"),
+        Wait::NoReadyNode { node: Some(node), .. } => match troubles.get(node) {
+            Some(trouble) => format!("it needs node `{node}`, which is not ready for new pods: {trouble}"),
+            None => format!("it needs node `{node}`, which is not ready for new pods"),
+        },
         Wait::NoReadyNode { pool, node: None } => format!("pool `{pool}` has no nodes"),
         Wait::NoMatchingNode { pool, member } => {
             format!("no node of pool `{pool}` meets the nodeSelector, affinity and tolerations of pod {}", short(member))
@@ -104,6 +112,7 @@ mod tests {
             Wait::QueueClosed,
             Wait::MembersMissing { present: 1, wanted: 4 },
             Wait::NoReadyNode { pool: "local".into(), node: Some("a".into()) },
+            Wait::NoReadyNode { pool: "local".into(), node: Some("b".into()) },
             Wait::NoReadyNode { pool: "local".into(), node: None },
             Wait::NoMatchingNode { pool: "local".into(), member: "n/w-worker-0".into() },
             Wait::ExceedsCapacity(shortage("memory", Place::Node { node: "a".into(), placed: 0 }, 1)),
@@ -111,7 +120,8 @@ mod tests {
             Wait::InsufficientResources(shortage("memory", Place::Node { node: "a".into(), placed: 3 }, 4)),
             Wait::BehindOthers { ahead: "n/large".into() },
         ];
-        let lines: Vec<_> = waits.iter().map(|wait| format!("{}: {}", code(wait), sentence(wait, "default"))).collect();
+        let troubles = Troubles::from([("b".to_owned(), "containerd does not answer".to_owned())]);
+        let lines: Vec<_> = waits.iter().map(|wait| format!("{}: {}", code(wait), sentence(wait, "default", &troubles))).collect();
         insta::assert_snapshot!(lines.join("\n"));
     }
 }

@@ -8,7 +8,7 @@ use fermion_api::compute::queue::QueueState;
 use fermion_api::compute::{Queue, pool};
 use fermion_api::{labels, pod, quantity};
 use fermion_scheduler as plan;
-use k8s_openapi::api::core::v1::{Node, NodeSelectorTerm, Pod, PodSpec};
+use k8s_openapi::api::core::v1::{Node, NodeCondition, NodeSelectorTerm, Pod, PodSpec};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::ResourceExt as _;
 
@@ -39,6 +39,8 @@ pub(super) struct Scene {
     pub gangs: HashMap<String, String>,
     /// Pods by member id, those without a node only.
     pub members: BTreeMap<String, Arc<Pod>>,
+    /// What nodes that are not ready say of it, by their names.
+    pub troubles: HashMap<String, String>,
 }
 
 /// `namespace/name`.
@@ -55,7 +57,9 @@ impl Sight<'_> {
 
     /// Makes the snapshot.
     pub(super) fn scene(&self) -> Scene {
-        let mut scene = Scene { snapshot: plan::Snapshot::default(), gangs: HashMap::new(), members: BTreeMap::new() };
+        let mut scene =
+            Scene { snapshot: plan::Snapshot::default(), gangs: HashMap::new(), members: BTreeMap::new(), troubles: HashMap::new() };
+        scene.troubles = self.nodes.iter().filter_map(|node| Some((node.name_any(), trouble(node)?))).collect();
         scene.snapshot.queues = self.queues.iter().map(|each| queue(each)).collect();
         scene.snapshot.nodes = self.nodes();
 
@@ -138,9 +142,7 @@ impl Sight<'_> {
                 pod::add(used.entry(node).or_default(), &requests(pod));
             }
         }
-        // What a node has that has just registered is not known yet; it is no node of size zero.
-        let reported = self.nodes.iter().filter(|each| allocatable(each).is_some_and(|amounts| !amounts.is_empty()));
-        reported.map(|each| node(each, used.remove(each.name_any().as_str()).unwrap_or_default())).collect()
+        self.nodes.iter().map(|each| node(each, used.remove(each.name_any().as_str()).unwrap_or_default())).collect()
     }
 }
 
@@ -187,8 +189,16 @@ pub(super) fn pool_of(node: &Node) -> String {
 
 /// Whether the node says that it can run pods.
 pub(super) fn is_ready(node: &Node) -> bool {
-    let conditions = node.status.as_ref().and_then(|status| status.conditions.as_ref());
-    conditions.into_iter().flatten().any(|condition| condition.type_ == "Ready" && condition.status == "True")
+    readiness(node).is_some_and(|condition| condition.status == "True")
+}
+
+/// Why a node cannot run pods, in its own words.
+fn trouble(node: &Node) -> Option<String> {
+    readiness(node).filter(|condition| condition.status != "True")?.message.clone().filter(|message| !message.is_empty())
+}
+
+fn readiness(node: &Node) -> Option<&NodeCondition> {
+    node.status.as_ref()?.conditions.as_ref()?.iter().find(|condition| condition.type_ == "Ready")
 }
 
 /// What pods may use of a node, as it reports it.
@@ -200,7 +210,10 @@ fn allocatable(node: &Node) -> Option<&BTreeMap<String, Quantity>> {
 fn node(node: &Node, used: plan::Amounts) -> plan::Node {
     let mut amounts: plan::Amounts =
         allocatable(node).into_iter().flatten().map(|(name, amount)| (name.clone(), quantity::milli(amount))).collect();
-    amounts.entry("pods".to_owned()).or_insert(PODS_PER_NODE_DEFAULT);
+    // What a node has that has just registered is not known yet.
+    if !amounts.is_empty() {
+        amounts.entry("pods".to_owned()).or_insert(PODS_PER_NODE_DEFAULT);
+    }
     let spec = node.spec.clone().unwrap_or_default();
     let effect = |effect: &str| match effect {
         "NoSchedule" => Some(plan::Effect::NoSchedule),
@@ -339,10 +352,15 @@ mod tests {
     }
 
     #[test]
-    fn a_node_that_has_reported_nothing_yet_is_left_out() {
-        let node = Arc::new(serde_json::from_value(json!({"metadata": {"name": "new"}})).expect("a node"));
-        let sight = Sight { queues: &[], nodes: &[node], pods: &[], workloads: &[], assumed: &HashMap::new() };
-        assert!(sight.scene().snapshot.nodes.is_empty());
+    fn a_node_that_could_not_start_is_of_unknown_size_and_says_why() {
+        let node = json!({
+            "metadata": {"name": "new"},
+            "status": {"conditions": [{"type": "Ready", "status": "False", "message": "containerd did not start"}]},
+        });
+        let node = Arc::new(serde_json::from_value(node).expect("a node"));
+        let scene = Sight { queues: &[], nodes: &[node], pods: &[], workloads: &[], assumed: &HashMap::new() }.scene();
+        assert!(!scene.snapshot.nodes[0].is_known());
+        assert_eq!(scene.troubles["new"], "containerd did not start");
     }
 
     #[test]

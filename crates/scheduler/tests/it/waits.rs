@@ -52,6 +52,16 @@ fn nodes_that_are_down_are_named() {
 }
 
 #[test]
+fn a_node_that_has_not_said_what_it_has_may_do() {
+    let mut unknown = node("unknown", &[]);
+    unknown.ready = false;
+    let named = Wait::NoReadyNode { pool: "local".into(), node: Some("unknown".into()) };
+    for nodes in [vec![unknown.clone()], vec![node("small", &[("cpu", 1)]), unknown]] {
+        assert_eq!(only_wait(&snapshot(nodes, vec![gang("a", 1, 1, &[("cpu", 4)])])), named);
+    }
+}
+
+#[test]
 fn what_asks_for_labels_that_no_node_has_is_told_so() {
     let mut picky = gang("a", 1, 1, &[("cpu", 1)]);
     picky.sets[0].pending[0].node_selector.insert("zone".into(), "mars".into());
