@@ -37,7 +37,6 @@ pub(crate) fn run(arguments: UpArguments) -> Result<()> {
         process.stop(&console)?;
     }
     server::start(&console, &binary, &home, arguments.listen)?;
-    let announced = announcement(&home)?;
     console.step(&format!("the platform is ready at http://{}", arguments.listen));
     let fermion = fermion::Fermion::new(&binary, &home);
     console.timed("this machine becomes a node", || fermion.wait_for_node())?;
@@ -46,6 +45,7 @@ pub(crate) fn run(arguments: UpArguments) -> Result<()> {
     if let Some(results) = results {
         results.print()?;
     }
+    let announced = announcement(&home)?;
     console::heading("The platform")?;
     console::answer(&format!("address        http://{}", arguments.listen))?;
     for line in &announced {
@@ -53,6 +53,7 @@ pub(crate) fn run(arguments: UpArguments) -> Result<()> {
     }
     if !announced.is_empty() {
         console::answer("               (said this once; keep it)")?;
+        forget_announcement(&home)?;
     }
     console::heading("What to look at next")?;
     for line in next_steps(&binary.display().to_string(), &home, arguments.no_example) {
@@ -61,16 +62,20 @@ pub(crate) fn run(arguments: UpArguments) -> Result<()> {
     Ok(())
 }
 
-/// What the server tells the person who started it first, line by line. It is told once.
+/// What the server tells the person who started it first, line by line.
 fn announcement(home: &Home) -> Result<Vec<String>> {
     let file = home.announcement();
-    let text = match fs::read_to_string(&file) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(error).with_context(|| format!("cannot read {}", file.display())),
-    };
-    fs::remove_file(&file).with_context(|| format!("cannot remove {}", file.display()))?;
-    Ok(text.lines().map(aligned).collect())
+    match fs::read_to_string(&file) {
+        Ok(text) => Ok(text.lines().map(aligned).collect()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(error).with_context(|| format!("cannot read {}", file.display())),
+    }
+}
+
+/// It has been told, once; an `up` that fails before tells it the next time.
+fn forget_announcement(home: &Home) -> Result<()> {
+    let file = home.announcement();
+    fs::remove_file(&file).with_context(|| format!("cannot remove {}", file.display()))
 }
 
 /// `name: value` with the value in the column of the others.
@@ -113,6 +118,7 @@ mod tests {
         let home = Home::new(Some(directory.path().to_owned())).expect("a home");
         fs::write(home.announcement(), "administrator: admin\npassword: secret\n").expect("written");
         assert_eq!(announcement(&home).expect("readable"), ["administrator  admin", "password       secret"]);
+        forget_announcement(&home).expect("removed");
         assert!(announcement(&home).expect("readable").is_empty());
     }
 }
