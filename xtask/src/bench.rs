@@ -7,6 +7,7 @@
 mod etcd;
 mod generator;
 mod idle;
+mod kubernetes;
 mod place;
 mod platform;
 mod podman;
@@ -19,10 +20,11 @@ use anyhow::{Context as _, Result};
 
 use self::etcd::Etcd;
 use self::generator::Generator;
+use self::kubernetes::Kubernetes;
 use self::place::Place;
 use self::platform::Platform;
 use self::podman::Podman;
-use self::table::Row;
+use self::table::{Better, Row};
 use crate::console::{self, Console};
 use crate::{packages, process, workspace};
 
@@ -53,30 +55,34 @@ enum Name {
     Api,
     /// Memory and processor time of a server that has nothing to do, beside etcd
     Idle,
+    /// The resource API beside kube-apiserver with etcd, small and full; only when it is named,
+    /// since kube-apiserver has to be built first
+    Kubernetes,
 }
 
 impl Name {
-    const ALL: [Self; 3] = [Self::Start, Self::Api, Self::Idle];
+    const USUAL: [Self; 3] = [Self::Start, Self::Api, Self::Idle];
 
     fn as_str(self) -> &'static str {
         match self {
             Self::Start => "start",
             Self::Api => "api",
             Self::Idle => "idle",
+            Self::Kubernetes => "kubernetes",
         }
     }
 
     fn packages(self) -> &'static [packages::Package] {
         match self {
             Self::Start => &packages::TO_BENCH_START,
-            Self::Api | Self::Idle => &packages::TO_BENCH_ETCD,
+            Self::Api | Self::Idle | Self::Kubernetes => &packages::TO_BENCH_ETCD,
         }
     }
 }
 
 pub(crate) fn run(arguments: BenchArguments) -> Result<()> {
     let console = Console::new();
-    let names = arguments.name.map_or(Name::ALL.to_vec(), |name| vec![name]);
+    let names = arguments.name.map_or(Name::USUAL.to_vec(), |name| vec![name]);
     packages::install(&console, &packages::TO_RUN)?;
     for name in &names {
         packages::install(&console, name.packages())?;
@@ -93,6 +99,7 @@ pub(crate) fn run(arguments: BenchArguments) -> Result<()> {
             Name::Start => start(&console, &programs, place.path()),
             Name::Api => api(&console, &programs, place.path()),
             Name::Idle => idle::measure(&console, &programs, place.path()),
+            Name::Kubernetes => beside_kubernetes(&console, &programs, place.path()),
         };
         let rows = rows.with_context(|| format!("benchmark {} failed", name.as_str()))?;
         place.remove()?;
@@ -150,3 +157,46 @@ fn api(console: &Console, programs: &Programs, place: &Path) -> Result<Vec<Row>>
     platform.remove()?;
     Ok(rows)
 }
+
+/// Objects in both when memory and starts are measured.
+const FULL: usize = 100_000;
+
+fn beside_kubernetes(console: &Console, programs: &Programs, place: &Path) -> Result<Vec<Row>> {
+    let program = kubernetes::program()?;
+    let mut platform = Platform::start(&programs.fermion, &place.join("h"), platform::Node::None)?;
+    let mut peer = Kubernetes::start(&program, &programs.generator, &place.join("k"))?;
+    let load = |platform: &Platform, peer: &Kubernetes| {
+        let generator = Generator::new(&programs.generator, platform);
+        console.timed("loading the platform and kube-apiserver in turns", || generator.beside_kubernetes(peer))
+    };
+    let mut rows = load(&platform, &peer)?;
+    let fill = |platform: &Platform, peer: &Kubernetes| {
+        let generator = Generator::new(&programs.generator, platform);
+        console.timed(&format!("putting {FULL} objects into both"), || generator.fill_beside_kubernetes(peer, FULL))
+    };
+    fill(&platform, &peer)?;
+    console.step("starting both on their data");
+    platform.restart()?;
+    peer = peer.restart()?;
+    let name = "kube-apiserver + etcd";
+    let row = |metric: String, unit: &str, ours: f64, peer: f64| Row {
+        metric,
+        unit: unit.to_owned(),
+        better: Better::Lower,
+        ours,
+        peer,
+        peer_name: name.to_owned(),
+    };
+    let milliseconds = |duration: std::time::Duration| duration.as_secs_f64() * 1e3;
+    rows.push(row(format!("start to ready with {FULL} objects"), "ms", milliseconds(platform.ready_after), milliseconds(peer.ready_after)));
+    // Caches that fill behind the answer count as well.
+    std::thread::sleep(SETTLING);
+    let theirs = peer.pids().into_iter().map(idle::resident_mb).sum::<Result<f64>>()?;
+    rows.push(row(format!("resident memory with {FULL} objects"), "MB", idle::resident_mb(platform.pid()?)?, theirs));
+    peer.stop()?;
+    platform.remove()?;
+    Ok(rows)
+}
+
+/// How long both are left alone before their memory is read.
+const SETTLING: std::time::Duration = std::time::Duration::from_secs(10);

@@ -16,11 +16,11 @@ use crate::target::{Connection as _, Entry, Target};
 /// Connections at once, each with one request in flight.
 const CONNECTIONS: usize = 64;
 /// Rounds in which platform and peer take turns.
-const ROUNDS: usize = 10;
+pub(crate) const ROUNDS: usize = 10;
 /// Objects in a folder: what a list reads.
-const LISTED: usize = 10_000;
+pub(crate) const LISTED: usize = 10_000;
 /// Rounds that fill one folder.
-const ROUNDS_PER_FOLDER: usize = 5;
+pub(crate) const ROUNDS_PER_FOLDER: usize = 5;
 /// Writes in a round.
 const WRITES_PER_ROUND: usize = LISTED / ROUNDS_PER_FOLDER;
 /// Reads in a round.
@@ -81,12 +81,12 @@ pub(crate) async fn measure(arguments: &ApiArguments) -> anyhow::Result<Vec<Figu
         ours.read(round).await?;
         peer.read(round).await?;
     }
-    ours.watch().await?;
-    peer.watch().await?;
+    ours.watch(WATCHERS).await?;
+    peer.watch(WATCHERS).await?;
     for round in 0..ROUNDS {
         eprintln!("watches, round {} of {ROUNDS}", round + 1);
-        ours.deliver(round).await?;
-        peer.deliver(round).await?;
+        ours.deliver(round, WATCHED_PER_ROUND).await?;
+        peer.deliver(round, WATCHED_PER_ROUND).await?;
     }
     let name = Etcd::NAME;
     let delivery = format!("write sent to event seen by {WATCHERS} watchers");
@@ -103,27 +103,27 @@ pub(crate) async fn measure(arguments: &ApiArguments) -> anyhow::Result<Vec<Figu
 }
 
 /// A target under load, and what came of it.
-struct Measured<T: Target> {
+pub(crate) struct Measured<T: Target> {
     target: T,
-    load: Load<T>,
+    pub(crate) load: Load<T>,
     watches: Vec<mpsc::Receiver<Instant>>,
-    creates: Outcome,
-    gets: Outcome,
-    lists: Latencies,
-    deliveries: Latencies,
+    pub(crate) creates: Outcome,
+    pub(crate) gets: Outcome,
+    pub(crate) lists: Latencies,
+    pub(crate) deliveries: Latencies,
 }
 
-fn folder(round: usize) -> String {
+pub(crate) fn folder(round: usize) -> String {
     format!("bench-{}", round / ROUNDS_PER_FOLDER)
 }
 
 /// The object that a write of a round makes.
-fn entry(round: usize, write: usize) -> Entry {
+pub(crate) fn entry(round: usize, write: usize) -> Entry {
     Entry { folder: folder(round), name: format!("object-{}-{write:04}", round % ROUNDS_PER_FOLDER) }
 }
 
 impl<T: Target> Measured<T> {
-    async fn open(target: T) -> anyhow::Result<Self> {
+    pub(crate) async fn open(target: T) -> anyhow::Result<Self> {
         for round in (0..ROUNDS).step_by(ROUNDS_PER_FOLDER) {
             target.prepare(&folder(round)).await?;
         }
@@ -139,7 +139,7 @@ impl<T: Target> Measured<T> {
         })
     }
 
-    async fn create(&mut self, round: usize) -> anyhow::Result<()> {
+    pub(crate) async fn create(&mut self, round: usize) -> anyhow::Result<()> {
         let create = move |mut connection: T::Connection, write| async move {
             let entry = entry(round, write);
             connection.create(&entry, entry.body()).await?;
@@ -148,7 +148,7 @@ impl<T: Target> Measured<T> {
         self.load.round(WRITES_PER_ROUND, &mut self.creates, create).await
     }
 
-    async fn read(&mut self, round: usize) -> anyhow::Result<()> {
+    pub(crate) async fn read(&mut self, round: usize) -> anyhow::Result<()> {
         let get = move |mut connection: T::Connection, number: usize| async move {
             connection.get(&entry(round, number * GET_STRIDE % WRITES_PER_ROUND)).await?;
             Ok(connection)
@@ -160,16 +160,16 @@ impl<T: Target> Measured<T> {
         Ok(())
     }
 
-    async fn watch(&mut self) -> anyhow::Result<()> {
-        for _ in 0..WATCHERS {
+    pub(crate) async fn watch(&mut self, watchers: usize) -> anyhow::Result<()> {
+        for _ in 0..watchers {
             self.watches.push(self.target.watch(WATCHED_FOLDER).await?);
         }
         Ok(())
     }
 
     /// Writes one object after another and waits for each until every watcher has seen it.
-    async fn deliver(&mut self, round: usize) -> anyhow::Result<()> {
-        for write in 0..WATCHED_PER_ROUND {
+    pub(crate) async fn deliver(&mut self, round: usize, writes: usize) -> anyhow::Result<()> {
+        for write in 0..writes {
             let entry = Entry { folder: WATCHED_FOLDER.to_owned(), name: format!("object-{round}-{write:04}") };
             let body = entry.body();
             let sent = Instant::now();

@@ -12,6 +12,7 @@
 mod api;
 mod etcd;
 mod figures;
+mod kubernetes;
 mod load;
 mod platform;
 mod start;
@@ -41,6 +42,10 @@ enum Benchmark {
     Api(api::ApiArguments),
     /// Puts the objects of `api` there and measures nothing
     Fill(api::ApiArguments),
+    /// Writes, reads, lists and watches, beside kube-apiserver
+    Kubernetes(kubernetes::KubernetesArguments),
+    /// Waits until kube-apiserver is ready
+    WaitKubernetes(kubernetes::PeerArguments),
     /// From a pod's submission to its running container, beside bare CRI calls and podman
     Start(start::StartArguments),
 }
@@ -68,6 +73,8 @@ async fn run(benchmark: Benchmark) -> anyhow::Result<Vec<Figure>> {
     match benchmark {
         Benchmark::Api(arguments) => api::measure(&arguments).await,
         Benchmark::Fill(arguments) => api::fill(&arguments).await.map(|()| Vec::new()),
+        Benchmark::Kubernetes(arguments) => kubernetes::measure(&arguments).await,
+        Benchmark::WaitKubernetes(arguments) => kubernetes::wait_until_ready(&arguments).await.map(|()| Vec::new()),
         Benchmark::Start(arguments) => start::measure(arguments).await,
     }
 }

@@ -2,9 +2,12 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
 use http::{HeaderValue, Method, Request, StatusCode};
@@ -13,18 +16,28 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1::SendRequest;
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::pki_types::pem::PemObject as _;
+use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
+use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
-use crate::target::{Connection, EVENTS_MAX, Entry, Target, answered, open};
+use crate::target::{Connection, EVENTS_MAX, Entry, Target, Updates, answered, open};
 
 /// Bytes of an error's text that are passed on.
 const ERROR_BYTES_MAX: usize = 500;
+
+/// Tries to change one object that others change as well.
+const UPDATE_TRIES_MAX: usize = 10_000;
 
 /// A platform that listens there, as its administrator.
 #[derive(Clone, Debug)]
 pub(crate) struct Platform {
     address: SocketAddr,
     authorization: HeaderValue,
+    /// Set when it is spoken to over TLS.
+    tls: Option<Arc<ClientConfig>>,
 }
 
 /// One HTTP/1.1 connection that is kept open.
@@ -36,14 +49,44 @@ pub(crate) struct Http {
 }
 
 impl Platform {
-    /// The platform at an address, with the token of a kubeconfig.
+    /// The platform at an address, with the token of a kubeconfig, over plain HTTP.
     pub(crate) fn new(address: SocketAddr, kubeconfig: &Path) -> anyhow::Result<Self> {
-        let text = std::fs::read_to_string(kubeconfig).with_context(|| format!("cannot read {}", kubeconfig.display()))?;
-        let config: Value = serde_yaml::from_str(&text).with_context(|| format!("{} is not YAML", kubeconfig.display()))?;
+        let config = read_kubeconfig(kubeconfig)?;
         let token = config["users"][0]["user"]["token"].as_str().with_context(|| format!("{} holds no token", kubeconfig.display()))?;
+        Self::with_token(address, token)
+    }
+
+    /// The same over TLS, as clients of a Kubernetes API server speak to it.
+    pub(crate) fn secure(address: SocketAddr, kubeconfig: &Path) -> anyhow::Result<Self> {
+        let config = read_kubeconfig(kubeconfig)?;
+        let authority = config["clusters"][0]["cluster"]["certificate-authority-data"].as_str();
+        let authority = authority.with_context(|| format!("{} holds no authority", kubeconfig.display()))?;
+        let authority = STANDARD.decode(authority).context("the authority is not base64")?;
+        Self::new(address, kubeconfig)?.trusting(&authority)
+    }
+
+    pub(crate) fn with_token(address: SocketAddr, token: &str) -> anyhow::Result<Self> {
         let mut authorization = HeaderValue::from_str(&format!("Bearer {token}")).context("the token fits no header")?;
         authorization.set_sensitive(true);
-        Ok(Self { address, authorization })
+        Ok(Self { address, authorization, tls: None })
+    }
+
+    /// Over TLS, with certificates that these in PEM vouch for.
+    pub(crate) fn trusting(mut self, authorities: &[u8]) -> anyhow::Result<Self> {
+        let mut roots = RootCertStore::empty();
+        for certificate in CertificateDer::pem_slice_iter(authorities) {
+            roots.add(certificate.context("an authority is not PEM")?).context("an authority is no certificate")?;
+        }
+        self.tls = Some(Arc::new(ClientConfig::builder().with_root_certificates(roots).with_no_client_auth()));
+        Ok(self)
+    }
+
+    async fn handshake(&self, io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> anyhow::Result<Http> {
+        let (sender, connection) = answered("the handshake", hyper::client::conn::http1::handshake(TokioIo::new(io))).await?;
+        // An error of the connection is told by the request that meets it.
+        tokio::spawn(async move { drop(connection.await) });
+        let host = HeaderValue::from_str(&self.address.to_string()).context("an address fits a header")?;
+        Ok(Http { sender, host, authorization: self.authorization.clone() })
     }
 
     /// Lines of a watch from a version on.
@@ -108,6 +151,11 @@ impl Http {
     }
 }
 
+fn read_kubeconfig(path: &Path) -> anyhow::Result<Value> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    serde_yaml::from_str(&text).with_context(|| format!("{} is not YAML", path.display()))
+}
+
 fn collection(folder: &str) -> String {
     format!("/api/v1/namespaces/{folder}/configmaps")
 }
@@ -117,12 +165,11 @@ impl Target for Platform {
     type Connection = Http;
 
     async fn connect(&self) -> anyhow::Result<Http> {
-        let (sender, connection) =
-            answered("the handshake", hyper::client::conn::http1::handshake(TokioIo::new(open(self.address).await?))).await?;
-        // An error of the connection is told by the request that meets it.
-        tokio::spawn(async move { drop(connection.await) });
-        let host = HeaderValue::from_str(&self.address.to_string()).context("an address fits a header")?;
-        Ok(Http { sender, host, authorization: self.authorization.clone() })
+        let stream = open(self.address).await?;
+        let Some(tls) = &self.tls else { return self.handshake(stream).await };
+        let name = ServerName::IpAddress(self.address.ip().into());
+        let stream = answered("the TLS handshake", TlsConnector::from(tls.clone()).connect(name, stream)).await?;
+        self.handshake(stream).await
     }
 
     async fn prepare(&self, folder: &str) -> anyhow::Result<()> {
@@ -147,6 +194,27 @@ impl Target for Platform {
             }
         });
         Ok(receiver)
+    }
+}
+
+impl Updates for Http {
+    async fn update(&mut self, entry: &Entry) -> anyhow::Result<()> {
+        let path = format!("{}/{}", collection(&entry.folder), entry.name);
+        for _ in 0..UPDATE_TRIES_MAX {
+            let body = self.call(Method::GET, &path, Bytes::new(), StatusCode::OK).await?;
+            let mut object: Value = serde_json::from_slice(&body).context("an object is JSON")?;
+            let count = object["data"]["count"].as_str().and_then(|count| count.parse().ok()).unwrap_or(0_u64) + 1;
+            object["data"]["count"] = count.to_string().into();
+            let response = self.send(Method::PUT, &path, object.to_string().into()).await?;
+            let code = response.status();
+            answered(&path, response.into_body().collect()).await?;
+            match code {
+                StatusCode::OK => return Ok(()),
+                StatusCode::CONFLICT => {}
+                _ => bail!("{path}: {code}"),
+            }
+        }
+        bail!("{path}: somebody else was faster {UPDATE_TRIES_MAX} times");
     }
 }
 

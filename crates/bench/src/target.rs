@@ -67,6 +67,13 @@ pub(crate) trait Connection: Send + 'static {
     fn list(&mut self, folder: &str, expected: usize) -> impl Future<Output = anyhow::Result<Duration>> + Send;
 }
 
+/// A connection over which objects are changed.
+pub(crate) trait Updates: Connection {
+    /// Reads an object, counts it up and writes it back, again and again until nobody else
+    /// changed it meanwhile; the change is on disk when this returns.
+    fn update(&mut self, entry: &Entry) -> impl Future<Output = anyhow::Result<()>> + Send;
+}
+
 /// Waits for an answer, within the bound.
 pub(crate) async fn answered<T, E>(what: &str, answer: impl Future<Output = Result<T, E>>) -> anyhow::Result<T>
 where

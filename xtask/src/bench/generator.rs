@@ -6,6 +6,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result};
 
 use super::etcd::Etcd;
+use super::kubernetes::Kubernetes;
 use super::platform::Platform;
 use super::podman::Podman;
 use super::table::Row;
@@ -35,6 +36,18 @@ impl<'a> Generator<'a> {
     /// Gives platform and etcd the same objects.
     pub(super) fn fill(&self, etcd: &Etcd) -> Result<()> {
         measure(self.command("fill").args(["--etcd", &etcd.address.to_string()])).map(drop)
+    }
+
+    /// Both under load.
+    pub(super) fn beside_kubernetes(&self, peer: &Kubernetes) -> Result<Vec<Row>> {
+        measure(peer.arguments(&mut self.command("kubernetes")))
+    }
+
+    /// Gives both so many objects.
+    pub(super) fn fill_beside_kubernetes(&self, peer: &Kubernetes, objects: usize) -> Result<()> {
+        let mut command = self.command("kubernetes");
+        command.args(["--fill", &objects.to_string()]);
+        measure(peer.arguments(&mut command)).map(drop)
     }
 
     pub(super) fn start(&self, podman: &Podman, image: &str) -> Result<Vec<Row>> {

@@ -77,7 +77,7 @@ fn median(mut samples: Vec<Duration>) -> Duration {
 }
 
 /// Memory of a process that is in the machine's memory now, shared program text included.
-fn resident_mb(pid: u32) -> Result<f64> {
+pub(super) fn resident_mb(pid: u32) -> Result<f64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).context("the process has ended")?;
     let kb = resident_kb(&status).context("/proc/PID/status has no VmRSS")?;
     Ok(kb * 1024.0 / 1e6)
