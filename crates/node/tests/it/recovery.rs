@@ -85,12 +85,11 @@ async fn a_killed_containerd_is_told_and_waited_for() {
     // as it takes to be missed.
     let mut killed = None;
     wait_for("the pod's conditions tell of it", || {
-        let pid = bench.sandbox.containerd_pid();
-        if killed != Some(pid) {
-            let pid = rustix::process::Pid::from_raw(pid).expect("a pid");
-            rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("it runs");
+        if let Some(pid) = bench.sandbox.containerd_pid_now().filter(|pid| killed != Some(*pid)) {
+            let process = rustix::process::Pid::from_raw(pid).expect("a pid");
+            rustix::process::kill_process(process, rustix::process::Signal::KILL).expect("it runs");
+            killed = Some(pid);
         }
-        killed = Some(pid);
         let told = bench.api.pod_history("lasting").iter().any(unreachable);
         async move { told.then_some(()) }
     })
