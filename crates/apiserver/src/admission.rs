@@ -2,33 +2,36 @@
 //!
 //! In this order, for create, update, patch, apply and their subresources:
 //! 1. the schema's defaults;
-//! 2. mutating hooks, which may change the object;
+//! 2. mutating hooks, which may change the object: those inside the process, then webhooks;
 //! 3. the schema, then the defaults and rules of the kind;
 //! 4. validating hooks, which may only refuse.
 //!
-//! A deletion passes the validating hooks only. What is counted (quota) is counted later, in the
-//! transaction of the write itself, so that no two writes can count the same room.
+//! A deletion passes the validating hooks, and webhooks of both sorts. What is counted (quota) is
+//! counted later, in the transaction of the write itself, so that no two writes can count the same
+//! room.
 //!
 //! A hook inside the process is a variant of [`Hook`], with a file of its own that holds a pure
-//! function over the object and what had to be read for it.
+//! function over the object and what had to be read for it. Hooks outside are in [`webhook`].
 
+mod connection;
 mod lifecycle;
 mod service_account;
+pub(crate) mod webhook;
 
 use fermion_api::Invalid;
+use fermion_store::Key;
 use serde_json::Value;
 
 use crate::Api;
 use crate::catalog::Resource;
 use crate::error::{ApiError, Cause, Result};
 use crate::identity::Identity;
-use crate::objects::{self, Part};
+use crate::objects::Part;
 use crate::write::{check_metadata, check_schema};
 
 /// Where a write comes from: who asks, and at which subresource.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Origin<'a> {
-    #[allow(dead_code, reason = "webhooks, which are told who asks, come with the next change")]
     pub(crate) caller: &'a Identity,
     /// `status`, `scale`, …; empty for the object itself.
     pub(crate) subresource: &'a str,
@@ -52,6 +55,8 @@ pub(crate) enum Operation {
     Create,
     Update,
     Delete,
+    /// A stream into a container.
+    Connect,
 }
 
 /// One request, as hooks see it.
@@ -65,6 +70,22 @@ pub(crate) struct Request<'a> {
     pub(crate) name: &'a str,
     /// The stored object, except for a create.
     pub(crate) old: Option<&'a Value>,
+    /// Nothing will be stored; hooks must do nothing either.
+    pub(crate) dry_run: bool,
+}
+
+impl<'a> Request<'a> {
+    /// What is asked of a subresource that has a kind of its own.
+    pub(crate) fn of_action(origin: Origin<'a>, resource: &'a Resource, operation: Operation, key: &'a Key, dry_run: bool) -> Self {
+        Self { origin, resource, operation, namespace: &key.namespace, name: &key.name, old: None, dry_run }
+    }
+
+    /// Whether the object in the request is one of the resource's kind, not of a kind of the
+    /// subresource's own such as Scale or Eviction. Those are shown to webhooks as they are, by
+    /// [`Api::admit_action`], before the resource's object is changed on their behalf.
+    fn is_about_the_object(&self) -> bool {
+        matches!(self.origin.subresource, "" | "status" | "finalize")
+    }
 }
 
 /// The object that will be stored, with warnings for whoever sent it.
@@ -112,6 +133,15 @@ impl Api {
         for hook in HOOKS {
             hook.mutate(self, request, &mut object).await?;
         }
+        let mut warnings = Vec::new();
+        if request.is_about_the_object() && self.has_mutating_webhooks(request).await? {
+            // Webhooks see the object as it would be stored, and what is no such object not at all.
+            check_schema(resource, &object)?;
+            if request.origin.part() == Part::Main {
+                object = (resource.set_defaults)(object).map_err(|problems| invalid(request, problems))?;
+            }
+            (object, warnings) = self.ask_mutating(request, object).await?;
+        }
         check_schema(resource, &object)?;
         if request.origin.part() == Part::Main {
             object = apply_rules(request, object)?;
@@ -119,31 +149,45 @@ impl Api {
         for hook in HOOKS {
             hook.validate(request, Some(&object))?;
         }
-        Ok(Admitted { object, warnings: Vec::new() })
+        if request.is_about_the_object() {
+            warnings.extend(self.ask_validating(request, Some(&object)).await?);
+        }
+        Ok(Admitted { object, warnings })
     }
 
     /// Takes a deletion through the chain; gives back warnings.
-    pub(crate) fn admit_deletion(&self, request: &Request<'_>) -> Result<Vec<String>> {
+    pub(crate) async fn admit_deletion(&self, request: &Request<'_>) -> Result<Vec<String>> {
         for hook in HOOKS {
             hook.validate(request, None)?;
         }
-        Ok(Vec::new())
+        if !request.is_about_the_object() {
+            return Ok(Vec::new());
+        }
+        let (_, mut warnings) = self.ask_mutating(request, Value::Null).await?;
+        warnings.extend(self.ask_validating(request, None).await?);
+        Ok(warnings)
+    }
+
+    /// Shows webhooks what is asked of a subresource that has a kind of its own: a Scale, a Binding,
+    /// an Eviction, the options of an exec. Gives back what they made of it.
+    pub(crate) async fn admit_action(&self, request: &Request<'_>, action: Value) -> Result<Admitted> {
+        let (object, mut warnings) = self.ask_mutating(request, action).await?;
+        warnings.extend(self.ask_validating(request, Some(&object)).await?);
+        Ok(Admitted { object, warnings })
     }
 }
 
 /// The defaults and rules of the kind.
 fn apply_rules(request: &Request<'_>, object: Value) -> Result<Value> {
     let resource = request.resource;
-    let name = objects::text(&object, "name").to_owned();
-    let failed = |problems: Vec<Invalid>| {
-        let causes = problems
-            .into_iter()
-            .map(|problem| Cause { field: problem.field, reason: "FieldValueInvalid", message: problem.message })
-            .collect();
-        ApiError::invalid(resource.about(&name), causes)
-    };
-    let object = (resource.set_defaults)(object).map_err(failed)?;
+    let object = (resource.set_defaults)(object).map_err(|problems| invalid(request, problems))?;
     let mut problems = check_metadata(&object);
     problems.extend((resource.check)(&object, request.old));
-    if problems.is_empty() { Ok(object) } else { Err(failed(problems)) }
+    if problems.is_empty() { Ok(object) } else { Err(invalid(request, problems)) }
+}
+
+fn invalid(request: &Request<'_>, problems: Vec<Invalid>) -> ApiError {
+    let causes =
+        problems.into_iter().map(|problem| Cause { field: problem.field, reason: "FieldValueInvalid", message: problem.message }).collect();
+    ApiError::invalid(request.resource.about(request.name), causes)
 }

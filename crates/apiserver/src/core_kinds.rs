@@ -4,6 +4,7 @@
 pub(crate) mod pod;
 
 use fermion_api::Invalid;
+use k8s_openapi::api::admissionregistration::v1::{MutatingWebhookConfiguration, ValidatingWebhookConfiguration};
 use k8s_openapi::api::authentication::v1::{SelfSubjectReview, TokenReview};
 use k8s_openapi::api::authorization::v1::{SelfSubjectAccessReview, SelfSubjectRulesReview, SubjectAccessReview};
 use k8s_openapi::api::coordination::v1::Lease;
@@ -12,6 +13,7 @@ use k8s_openapi::schemars::JsonSchema;
 use k8s_openapi::{Metadata, NamespaceResourceScope};
 use serde_json::{Value, json};
 
+use crate::admission::webhook::configuration;
 use crate::catalog::{ALL_VERBS, Described, METRIC_VERBS, REVIEW_VERBS, Resource, Source};
 use crate::patch::MergeStrategy;
 use crate::schema::{self, Validator};
@@ -44,6 +46,14 @@ const STORED: Entry = Entry {
 };
 
 const REVIEW: Entry = Entry { namespaced: false, verbs: &REVIEW_VERBS, source: Source::Review, ..STORED };
+
+const WEBHOOKS: Entry = Entry {
+    categories: &["api-extensions"],
+    namespaced: false,
+    set_defaults: configuration::set_defaults,
+    check: configuration::check,
+    ..STORED
+};
 
 pub(crate) fn resources() -> anyhow::Result<Vec<Described>> {
     Ok(vec![
@@ -78,6 +88,8 @@ pub(crate) fn resources() -> anyhow::Result<Vec<Described>> {
         of::<Event>(Entry { plural: "events", short_names: &["ev"], ..STORED })?,
         of::<ServiceAccount>(Entry { plural: "serviceaccounts", short_names: &["sa"], ..STORED })?,
         of::<Lease>(Entry { plural: "leases", ..STORED })?,
+        of::<MutatingWebhookConfiguration>(Entry { plural: "mutatingwebhookconfigurations", ..WEBHOOKS })?,
+        of::<ValidatingWebhookConfiguration>(Entry { plural: "validatingwebhookconfigurations", ..WEBHOOKS })?,
         of::<TokenReview>(Entry { plural: "tokenreviews", ..REVIEW })?,
         of::<SelfSubjectReview>(Entry { plural: "selfsubjectreviews", ..REVIEW })?,
         of::<SubjectAccessReview>(Entry { plural: "subjectaccessreviews", ..REVIEW })?,

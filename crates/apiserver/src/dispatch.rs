@@ -10,19 +10,22 @@ use bytes::Bytes;
 use http_body_util::{BodyExt as _, Limited};
 use serde_json::{Value, json};
 
-use crate::admission::Origin;
+use crate::admission::{self, Admitted, Operation, Origin};
 use crate::authorize::{Attributes, authorize};
 use crate::catalog::Resource;
 use crate::error::{ApiError, Result};
+use crate::fairness::Call;
 use crate::identity::Identity;
 use crate::patch::PatchKind;
 use crate::read::json_response;
-use crate::request::{PATH_BYTES_MAX, Query, Target, Verb};
+use crate::request::{Query, Target, Verb, check_head};
 use crate::write::{DeleteOptions, Deleted, WriteOptions, Written};
-use crate::{Api, protobuf, review};
+use crate::{Api, protobuf, review, rotate_key};
 
 /// The largest body read, in bytes, as in Kubernetes.
 pub(crate) const BODY_BYTES_MAX: usize = 3 * 1024 * 1024;
+/// The most levels of JSON read: the bound of the parser, which stops there.
+pub(crate) const JSON_DEPTH_MAX: usize = 128;
 /// The most objects one deletion of a collection takes.
 const COLLECTION_MAX: usize = 10_000;
 
@@ -49,10 +52,8 @@ impl Api {
     }
 
     async fn answer(self: &Arc<Self>, caller: Option<Identity>, request: Request<Body>) -> Result<Response<Body>> {
+        check_head(&request)?;
         let path = request.uri().path().to_owned();
-        if path.len() > PATH_BYTES_MAX {
-            return Err(ApiError::bad_request(format!("the path is longer than {PATH_BYTES_MAX} bytes")));
-        }
         // What monitors and people need before they can sign in.
         match path.as_str() {
             "/livez" | "/healthz" => return Ok(text_response(StatusCode::OK, "ok")),
@@ -71,14 +72,27 @@ impl Api {
             None => self.authenticate(request.headers()).await?,
         };
         match Target::parse(&path) {
-            Some(target) => self.resource(&caller, target?, request).await,
+            Some(target) => {
+                let target = target?;
+                let call = Call::of(&caller, &target, &request)?;
+                self.fairness.serve(call, &caller.name, self.resource(&caller, target, request)).await
+            }
             None => {
-                let verb = request.method().as_str().to_lowercase();
-                let attributes = Attributes { verb, path: Some(path.clone()), ..Attributes::default() };
-                authorize(&caller, &attributes).map_err(ApiError::forbidden)?;
-                self.document(&path, &request)
+                let call = Call::of_document(request.method());
+                self.fairness.serve(call, &caller.name, self.path(&caller, &path, request)).await
             }
         }
+    }
+
+    /// Answers at an address that is not one of a resource.
+    async fn path(self: &Arc<Self>, caller: &Identity, path: &str, request: Request<Body>) -> Result<Response<Body>> {
+        let verb = request.method().as_str().to_lowercase();
+        let attributes = Attributes { verb, path: Some(path.to_owned()), ..Attributes::default() };
+        authorize(caller, &attributes).map_err(ApiError::forbidden)?;
+        if path == rotate_key::PATH {
+            return self.rotate_key(caller, request).await;
+        }
+        self.document(path, &request)
     }
 
     async fn authenticate(&self, headers: &HeaderMap) -> Result<Identity> {
@@ -208,20 +222,28 @@ impl Api {
             }
             ("binding", Verb::Create) => {
                 let binding = object_body(request).await?;
-                self.bind(resource, key, &binding).await?;
-                let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});
-                Ok(json_response(StatusCode::CREATED, &status))
+                let asked = admission::Request::of_action(origin, resource, Operation::Create, &key, options.dry_run);
+                let Admitted { object: binding, warnings } = self.admit_action(&asked, binding).await?;
+                if !options.dry_run {
+                    self.bind(resource, key, &binding).await?;
+                }
+                Ok(with_warnings(created(), &warnings))
             }
             ("eviction", Verb::Create) => {
                 let eviction = object_body(request).await?;
+                let asked = admission::Request::of_action(origin, resource, Operation::Create, &key, options.dry_run);
+                let Admitted { object: eviction, mut warnings } = self.admit_action(&asked, eviction).await?;
                 let options = DeleteOptions::parse(&query, Some(&eviction["deleteOptions"]))?;
-                self.delete(origin, resource, key, &options).await?;
-                let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});
-                Ok(json_response(StatusCode::CREATED, &status))
+                let (_, of_deletion) = self.delete(origin, resource, key, &options).await?;
+                warnings.extend(of_deletion);
+                Ok(with_warnings(created(), &warnings))
             }
-            ("log" | "file", Verb::Get) | ("exec" | "attach" | "portforward", _) => {
+            ("exec" | "attach" | "portforward", _) => {
+                let asked = admission::Request::of_action(origin, resource, Operation::Connect, &key, false);
+                self.admit_connection(&asked, request.uri()).await?;
                 self.pass_to_node(resource, key, subresource, request).await
             }
+            ("log" | "file", Verb::Get) => self.pass_to_node(resource, key, subresource, request).await,
             _ => Err(ApiError::method_not_allowed(format!("{} does not support {}", subresource, verb.as_str()))),
         }
     }
@@ -305,7 +327,7 @@ fn connect_verb(target: &Target, verb: Verb) -> Verb {
 }
 
 /// Reads a body of JSON or, for the kinds kubectl sends that way, Kubernetes protobuf.
-async fn object_body(request: Request<Body>) -> Result<Value> {
+pub(crate) async fn object_body(request: Request<Body>) -> Result<Value> {
     let media = media_type(request.headers());
     let body = read_body(request).await?;
     match media.as_str() {
@@ -363,14 +385,21 @@ pub(crate) async fn read_body(request: Request<Body>) -> Result<Bytes> {
 }
 
 pub(crate) fn parse_json(body: &[u8]) -> Result<Value> {
-    serde_json::from_slice(body).map_err(|error| ApiError::bad_request(format!("the body is not JSON: {error}")))
+    serde_json::from_slice(body).map_err(|error| {
+        let what = if error.to_string().starts_with("recursion limit") {
+            format!("the body is nested more than {JSON_DEPTH_MAX} levels deep")
+        } else {
+            format!("the body is not JSON: {error}")
+        };
+        ApiError::bad_request(what)
+    })
 }
 
 fn written(written: Written) -> Result<Response<Body>> {
     Ok(with_warnings(crate::read::raw_response(written.code, written.object.body), &written.warnings))
 }
 
-fn with_warnings(mut response: Response<Body>, warnings: &[String]) -> Response<Body> {
+pub(crate) fn with_warnings(mut response: Response<Body>, warnings: &[String]) -> Response<Body> {
     for warning in warnings.iter().take(WARNINGS_MAX) {
         // 299 is "miscellaneous persistent warning"; the agent is unknown (RFC 7234 section 5.5).
         let text: String = warning.chars().filter(|c| !c.is_control() && c.is_ascii()).collect();
@@ -379,6 +408,12 @@ fn with_warnings(mut response: Response<Body>, warnings: &[String]) -> Response<
         }
     }
     response
+}
+
+/// The answer to an action that makes no object.
+fn created() -> Response<Body> {
+    let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});
+    json_response(StatusCode::CREATED, &status)
 }
 
 /// The most warnings sent with one answer.
@@ -405,4 +440,18 @@ pub(crate) fn text_response(code: StatusCode, text: &'static str) -> Response<Bo
     *response.status_mut() = code;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_is_read_to_its_greatest_depth_and_no_deeper() {
+        let nested = |levels: usize| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
+        assert!(parse_json(nested(JSON_DEPTH_MAX - 1).as_bytes()).is_ok());
+        let refused = parse_json(nested(JSON_DEPTH_MAX + 1).as_bytes()).expect_err("a refusal");
+        assert_eq!(refused.message, "the body is nested more than 128 levels deep");
+        assert!(parse_json(nested(1_000_000).as_bytes()).is_err());
+    }
 }

@@ -18,9 +18,12 @@ mod clock;
 mod core_kinds;
 mod discovery;
 mod dispatch;
+mod encryption;
 mod error;
 mod expiry;
+mod fairness;
 mod field_path;
+mod follow;
 mod identity;
 mod in_process;
 pub mod json_path;
@@ -34,6 +37,7 @@ pub mod protobuf;
 mod read;
 mod request;
 mod review;
+mod rotate_key;
 mod scale;
 pub mod schema;
 pub mod selector;
@@ -50,20 +54,28 @@ use axum::Router;
 use fermion_store::Store;
 
 pub use clock::{Clock, ManualClock, SystemClock};
+pub use encryption::{KeySource, Keyring, KeyringError, Resealed, RotationError};
 pub use identity::{ADMINISTRATORS, AUTHENTICATED, COMPONENTS, Credentials, Identity};
 
+use admission::webhook::{TargetPolicy, Webhooks};
 use catalog::Catalog;
 use discovery::Documents;
+use encryption::SealedStore;
+use fairness::Fairness;
 
 /// Measurements of a part, in Prometheus' text format.
 pub type MetricsText = Box<dyn Fn() -> String + Send + Sync>;
 
 /// The API server: everything it needs to answer a request.
 pub struct Api {
-    store: Store,
+    store: SealedStore,
     catalog: Catalog,
     documents: Documents,
     credentials: Credentials,
+    webhooks: Webhooks,
+    fairness: Fairness,
+    /// Held while the keys of Secrets are replaced.
+    rotating: tokio::sync::Mutex<()>,
     clock: Arc<dyn Clock>,
     /// The HTTP interfaces of the nodes, by name: logs, exec and the like are passed on to them.
     nodes: RwLock<HashMap<String, Router>>,
@@ -73,20 +85,47 @@ pub struct Api {
     started: std::sync::atomic::AtomicBool,
 }
 
+/// What an operator decides.
+#[derive(Debug)]
+pub struct Options {
+    /// Seals and opens Secrets.
+    pub keys: Arc<Keyring>,
+    /// Webhooks may have loopback and link-local addresses.
+    pub allow_local_webhooks: bool,
+}
+
 impl Api {
+    /// As [`Api::with_options`], with a key of Secrets that is kept nowhere: for a store that does
+    /// not outlive the process.
+    ///
+    /// # Errors
+    /// When a kind's schema cannot be compiled, which is a mistake in the program.
+    pub fn new(store: Store, clock: Arc<dyn Clock>, shutdown: tokio::sync::watch::Receiver<bool>) -> anyhow::Result<Arc<Self>> {
+        let options = Options { keys: Arc::new(Keyring::ephemeral()?), allow_local_webhooks: false };
+        Self::with_options(store, clock, shutdown, options)
+    }
+
     /// Prepares everything served. Takes a while: schemas are compiled here.
     ///
     /// `shutdown` turns true when the server stops; open watches end then.
     ///
     /// # Errors
     /// When a kind's schema cannot be compiled, which is a mistake in the program.
-    pub fn new(store: Store, clock: Arc<dyn Clock>, shutdown: tokio::sync::watch::Receiver<bool>) -> anyhow::Result<Arc<Self>> {
+    pub fn with_options(
+        store: Store,
+        clock: Arc<dyn Clock>,
+        shutdown: tokio::sync::watch::Receiver<bool>,
+        options: Options,
+    ) -> anyhow::Result<Arc<Self>> {
         let (catalog, openapi) = Catalog::new()?;
         Ok(Arc::new(Self {
             documents: Documents::new(&catalog, openapi),
             catalog,
             credentials: Credentials::new(store.clone(), clock.clone()),
-            store,
+            webhooks: Webhooks::new(TargetPolicy { allow_local: options.allow_local_webhooks }),
+            fairness: Fairness::new(),
+            rotating: tokio::sync::Mutex::default(),
+            store: SealedStore::new(store, options.keys),
             clock,
             nodes: RwLock::default(),
             metrics: RwLock::default(),
@@ -98,6 +137,17 @@ impl Api {
     /// The tokens and passwords of this platform.
     pub fn credentials(&self) -> &Credentials {
         &self.credentials
+    }
+
+    /// Checks that every stored Secret can be opened, and seals those anew that are not sealed with
+    /// the newest key. To be called before anything is served.
+    ///
+    /// # Errors
+    /// When one cannot be opened, for want of its key or because it was changed. Nothing is lost
+    /// then, and nothing was changed.
+    pub async fn seal_secrets(&self) -> Result<Resealed, RotationError> {
+        let _alone = self.rotating.lock().await;
+        self.store.reseal().await
     }
 
     /// Makes the namespaces every platform has. Clients may count on them once the server is
@@ -134,7 +184,9 @@ impl Api {
     }
 
     fn metrics_text(&self) -> String {
-        self.metrics.read().unwrap_or_else(PoisonError::into_inner).iter().map(|text| text()).collect()
+        let own = self.fairness.metrics_text();
+        let others = self.metrics.read().unwrap_or_else(PoisonError::into_inner);
+        std::iter::once(own).chain(others.iter().map(|text| text())).collect()
     }
 
     /// Says that everything behind the API runs; `/readyz` answers 200 from now on.

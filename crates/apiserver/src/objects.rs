@@ -121,6 +121,34 @@ pub(crate) fn merge(resource: &Resource, part: Part, old: &Value, mut new: Value
     new
 }
 
+/// An object that a hook changed, with what only the server sets as it was before: its own metadata
+/// and, but for a write of the status, the status; for a write of the status everything else.
+pub(crate) fn keep_what_the_server_sets(resource: &Resource, part: Part, mut before: Value, mut after: Value) -> Value {
+    let status = |object: &mut Value| object.as_object_mut().and_then(|object| object.remove("status"));
+    let (from, to) = match part {
+        Part::Status => (&mut after, &mut before),
+        Part::Main => (&mut before, &mut after),
+    };
+    if resource.has_status() {
+        match status(from) {
+            Some(value) => to["status"] = value,
+            None => drop(status(to)),
+        }
+    }
+    if part == Part::Status {
+        return before;
+    }
+    for field in SERVER_OWNED.iter().chain(&["managedFields", "generateName"]) {
+        match before["metadata"].get(field) {
+            Some(value) => after["metadata"][*field] = value.clone(),
+            None => {
+                after["metadata"].as_object_mut().map(|metadata| metadata.remove(*field));
+            }
+        }
+    }
+    after
+}
+
 /// Counts a change of what is asked for. `new` has its defaults: writing one out is no change.
 pub(crate) fn count_generation(old: &Value, new: &mut Value) {
     if asked(old) != asked(new) {

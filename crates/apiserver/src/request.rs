@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use axum::http::{Method, Uri};
+use axum::http::{Method, Request, StatusCode, Uri};
 
 use crate::error::{ApiError, Result};
 
@@ -10,6 +10,28 @@ use crate::error::{ApiError, Result};
 pub(crate) const PATH_BYTES_MAX: usize = 4096;
 /// The longest query read, in bytes.
 pub(crate) const QUERY_BYTES_MAX: usize = 32 * 1024;
+
+/// The most header fields read.
+pub(crate) const HEADERS_MAX: usize = 100;
+/// The most bytes of all header fields, names and values.
+pub(crate) const HEADER_BYTES_MAX: usize = 64 * 1024;
+
+/// Refuses a request whose head is larger than any client's.
+pub(crate) fn check_head<B>(request: &Request<B>) -> Result<()> {
+    if request.uri().path().len() > PATH_BYTES_MAX {
+        return Err(ApiError::bad_request(format!("the path is longer than {PATH_BYTES_MAX} bytes")));
+    }
+    let headers = request.headers();
+    let bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+    if headers.len() > HEADERS_MAX || bytes > HEADER_BYTES_MAX {
+        return Err(ApiError::new(
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            "BadRequest",
+            format!("{} header fields of {bytes} bytes; at most {HEADERS_MAX} of {HEADER_BYTES_MAX} bytes are read", headers.len()),
+        ));
+    }
+    Ok(())
+}
 
 /// A path under `/api/v1` or `/apis/GROUP/VERSION`, taken apart. Nothing in it has been
 /// checked against what is served.
@@ -187,7 +209,7 @@ impl Query {
 }
 
 /// Percent-decoding; `None` for broken escapes or text that is not UTF-8.
-fn decode(text: &str, plus_is_space: bool) -> Option<String> {
+pub(crate) fn decode(text: &str, plus_is_space: bool) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut input = text.bytes();
     while let Some(byte) = input.next() {

@@ -9,8 +9,9 @@ use fermion_store::Key;
 use serde_json::{Value, json};
 
 use crate::Api;
-use crate::admission::Origin;
+use crate::admission::{self, Admitted, Operation, Origin};
 use crate::catalog::Resource;
+use crate::dispatch::with_warnings;
 use crate::error::{ApiError, Cause, Result};
 use crate::patch::{self, MergeStrategy, PatchKind};
 use crate::read::json_response;
@@ -45,6 +46,10 @@ impl Api {
         scale: &Value,
         options: WriteOptions,
     ) -> Result<Response<Body>> {
+        let old = scale_of(resource, &parse_stored(&self.read(resource, &key).await?)?)?;
+        let asked = admission::Request::of_action(origin, resource, Operation::Update, &key, options.dry_run);
+        let asked = admission::Request { old: Some(&old), ..asked };
+        let Admitted { object: scale, mut warnings } = self.admit_action(&asked, scale.clone()).await?;
         let replicas = match &scale["spec"]["replicas"] {
             Value::Null => 0,
             value => value.as_i64().filter(|replicas| *replicas >= 0).ok_or_else(|| {
@@ -63,8 +68,9 @@ impl Api {
             change["metadata"]["resourceVersion"] = version.into();
         }
         let written = self.patch(origin, resource, key, PatchKind::Merge, &change, options).await?;
+        warnings.extend(written.warnings);
         let object = parse_stored(&written.object)?;
-        Ok(json_response(StatusCode::OK, &scale_of(resource, &object)?))
+        Ok(with_warnings(json_response(StatusCode::OK, &scale_of(resource, &object)?), &warnings))
     }
 }
 

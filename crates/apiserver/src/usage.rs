@@ -3,12 +3,13 @@
 
 use fermion_api::observe::UsageRecordFields;
 use fermion_api::observe::usage_record::{Interval, interval};
-use fermion_store::{Fact, FactQuery, ListQuery, Scope, Store, StoredFact};
+use fermion_store::{Fact, FactQuery, ListQuery, Scope, StoredFact};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 
 use crate::catalog::Resource;
+use crate::encryption::SealedStore;
 use crate::error::{ApiError, Result};
 
 /// The sort of fact.
@@ -35,7 +36,7 @@ pub(crate) fn fact(pod: &Value, now: Timestamp, gone_at: Option<Timestamp>) -> O
 
 /// All usage of a namespace, or of all: recorded intervals in the order they were recorded,
 /// then those still open.
-pub(crate) async fn list(store: &Store, resource: &Resource, namespace: Option<&str>, now: Timestamp) -> Result<Vec<Value>> {
+pub(crate) async fn list(store: &SealedStore, resource: &Resource, namespace: Option<&str>, now: Timestamp) -> Result<Vec<Value>> {
     let about = resource.about("");
     let failed = |error: fermion_store::Error| ApiError::from_store(&error, about);
     let mut records = Vec::new();

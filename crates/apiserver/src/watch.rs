@@ -6,12 +6,13 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, Response, header};
 use bytes::{BufMut as _, Bytes, BytesMut};
-use fermion_store::{Event, EventKind, ListQuery, Scope, Stored, Watch};
+use fermion_store::{Event, EventKind, ListQuery, Scope, Stored};
 use futures::{Stream, StreamExt as _};
 use serde_json::{Value, json};
 
 use crate::Api;
 use crate::catalog::{Resource, Source};
+use crate::encryption::Watch;
 use crate::error::{ApiError, Result};
 use crate::read::{Format, Selection, include_object, partial};
 use crate::request::Query;

@@ -90,6 +90,7 @@ impl Api {
             namespace: &key.namespace,
             name: &key.name,
             old: None,
+            dry_run: options.dry_run,
         };
         let Admitted { object, warnings: from_hooks } = self.admit(&request, object).await?;
         warnings.extend(from_hooks);
@@ -207,6 +208,7 @@ impl Api {
             namespace: &old.key.namespace,
             name: &old.key.name,
             old: Some(old_value),
+            dry_run: options.dry_run,
         };
         let Admitted { object: mut new, warnings } = self.admit(&request, new).await?;
         if part == Part::Main {
@@ -308,8 +310,9 @@ impl Api {
             namespace: &key.namespace,
             name: &key.name,
             old: Some(&value),
+            dry_run: options.dry_run,
         };
-        let warnings = self.admit_deletion(&request)?;
+        let warnings = self.admit_deletion(&request).await?;
         let deleted = match objects::delete(resource, &value, options.propagation, options.grace_s, self.now()) {
             Deletion::Remove => {
                 self.remove(resource, &old, &value, options.dry_run).await?;
@@ -427,6 +430,9 @@ pub(crate) fn parse_stored(stored: &Stored) -> Result<Value> {
 fn check_type(resource: &Resource, object: &Value) -> Result<()> {
     if !object.is_object() {
         return Err(ApiError::bad_request("the body must be a JSON object"));
+    }
+    if !matches!(object["metadata"], Value::Null | Value::Object(_)) {
+        return Err(ApiError::bad_request("metadata must be a JSON object"));
     }
     let expected = (resource.api_version(), resource.kind.as_str());
     let given = (object["apiVersion"].as_str().unwrap_or_default(), object["kind"].as_str().unwrap_or_default());

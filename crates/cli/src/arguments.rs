@@ -3,7 +3,7 @@
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    apply, call, chat, completion, delete, exec, follow, get, login, logs, notebook, open, run, status, top, usage, wait,
+    apply, call, chat, completion, delete, exec, follow, get, login, logs, notebook, open, run, secrets, status, top, usage, wait,
 };
 use crate::connection::ConnectionArguments;
 use crate::server::{ServerArgs, StartContainerArgs, TeardownArgs};
@@ -66,6 +66,9 @@ pub(crate) enum Command {
     /// Work with a Jupyter environment from the command line
     #[command(subcommand)]
     Notebook(notebook::NotebookCommand),
+    /// Replace the key that Secrets are encrypted with
+    #[command(subcommand)]
+    Secrets(secrets::SecretsCommand),
     /// Log in to a server with a token
     Login(login::LoginArguments),
     /// Print the completion script of a shell

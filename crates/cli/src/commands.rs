@@ -13,6 +13,7 @@ pub(crate) mod logs;
 pub(crate) mod notebook;
 pub(crate) mod open;
 pub(crate) mod run;
+pub(crate) mod secrets;
 pub(crate) mod status;
 pub(crate) mod top;
 pub(crate) mod usage;
@@ -56,6 +57,7 @@ pub(crate) async fn run(arguments: Arguments) -> Outcome<Exit> {
         Command::Apply(options) => apply::run(options, &connection.session()?).await,
         Command::Delete(options) => delete::run(options, &connection.session()?).await,
         Command::Chat(options) => chat::run(options, &connection.session()?).await,
+        Command::Secrets(command) => secrets::run(command, &connection.session()?).await,
         Command::Notebook(command) => notebook::run(command, &connection.session()?).await,
     }
 }

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use axum::extract::ConnectInfo;
-use fermion_apiserver::{Api, Identity, SystemClock};
+use fermion_apiserver::{Api, Identity, KeySource, Keyring, SystemClock};
 use fermion_gateway::Gateway;
 use fermion_store::Store;
 use tokio::net::TcpListener;
@@ -48,6 +48,13 @@ pub(crate) struct ServerArgs {
     /// File that receives the first administrator's password, once
     #[arg(long, value_name = "FILE")]
     pub(crate) announce: Option<PathBuf>,
+    /// File of the keys that Secrets are encrypted with; FERMION_SECRETS_KEY may hold them instead
+    /// [default: secrets.key in the home, made at the first start]
+    #[arg(long, env = "FERMION_SECRETS_KEY_FILE", value_name = "FILE")]
+    pub(crate) secrets_key_file: Option<PathBuf>,
+    /// Let admission webhooks be on this machine: at loopback and link-local addresses
+    #[arg(long)]
+    pub(crate) allow_local_webhooks: bool,
 }
 
 /// Options of `fermion teardown`.
@@ -80,7 +87,13 @@ pub(crate) async fn run(arguments: ServerArgs) -> anyhow::Result<()> {
         .with_context(|| format!("cannot listen on {}: choose another address with --listen", arguments.listen))?;
     let address = listener.local_addr().context("cannot tell the address listened on")?;
     let (stop, stopping) = watch::channel(false);
-    let api = Api::new(store.clone(), Arc::new(SystemClock), stopping.clone())?;
+    let keys = Keyring::prepare(&store, key_source(&home, arguments.secrets_key_file)?).await?;
+    let options = fermion_apiserver::Options { keys: Arc::new(keys), allow_local_webhooks: arguments.allow_local_webhooks };
+    let api = Api::with_options(store.clone(), Arc::new(SystemClock), stopping.clone(), options)?;
+    let sealed = api.seal_secrets().await?;
+    if sealed.rewritten > 0 {
+        tracing::info!(rewritten = sealed.rewritten, "Secrets were encrypted with the newest key");
+    }
     api.ensure_namespaces().await?;
     let certificate = Certificate::prepare(&home, address)?;
     access::prepare(&api, &home, address, &certificate.authority_pem, arguments.announce.as_deref()).await?;
@@ -131,6 +144,22 @@ fn home(given: Option<PathBuf>) -> anyhow::Result<PathBuf> {
     given
         .or_else(|| std::env::home_dir().map(|home| home.join(".fermion")))
         .context("neither FERMION_HOME nor HOME is set: say with --home where to keep everything")
+}
+
+/// Holds the keys of Secrets themselves, in base64 with commas between them. Not an option of the
+/// command line, which everybody on the machine can read.
+const KEYS_VARIABLE: &str = "FERMION_SECRETS_KEY";
+
+/// Where the keys of Secrets come from.
+fn key_source(home: &Path, file: Option<PathBuf>) -> anyhow::Result<KeySource> {
+    match (std::env::var(KEYS_VARIABLE), file) {
+        (Ok(_), Some(file)) => {
+            anyhow::bail!("{KEYS_VARIABLE} is set, and {} is named as the file of keys: leave one of them out", file.display())
+        }
+        (Ok(value), None) => Ok(KeySource::Environment { name: KEYS_VARIABLE, value }),
+        (Err(std::env::VarError::NotUnicode(_)), _) => anyhow::bail!("{KEYS_VARIABLE} does not hold text"),
+        (Err(std::env::VarError::NotPresent), file) => Ok(KeySource::File(file.unwrap_or_else(|| home.join("secrets.key")))),
+    }
 }
 
 /// The home holds tokens and volumes: only its owner looks in.

@@ -23,8 +23,13 @@ pub(super) fn apply(original: &Value, patch: &Value) -> Result<Value, PatchError
         .iter()
         .enumerate()
         .map(|(index, operation)| {
-            serde_json::from_value::<PatchOperation>(operation.clone())
-                .map_err(|error| PatchError::malformed(format!("operation {index}: {error}")))
+            // Why it cannot be read is not repeated: it may quote a value, and values may be secret.
+            serde_json::from_value::<PatchOperation>(operation.clone()).map_err(|_| {
+                PatchError::malformed(format!(
+                    "operation {index}: needs `op` (add, remove, replace, move, copy or test), `path` as a JSON pointer, \
+                     and `value` or `from`"
+                ))
+            })
         })
         .collect::<Result<Vec<_>, _>>()?;
 

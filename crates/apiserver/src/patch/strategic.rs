@@ -66,10 +66,7 @@ impl Merge {
             Some(Value::String(text)) if text == "delete" => Ok(Some(Directive::Delete)),
             Some(Value::String(text)) if text == "replace" => Ok(Some(Directive::Replace)),
             Some(Value::String(text)) if text == "merge" => Ok(Some(Directive::Merge)),
-            Some(other) => {
-                let detail = format!("found {other}, expected \"delete\", \"replace\" or \"merge\"");
-                Err(self.directive_error(PATCH_DIRECTIVE, detail))
-            }
+            Some(_) => Err(self.directive_error(PATCH_DIRECTIVE, "expected \"delete\", \"replace\" or \"merge\"")),
         }
     }
 

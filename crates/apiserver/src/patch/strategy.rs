@@ -23,6 +23,7 @@ impl MergeStrategy {
             ("", "Service") => &SERVICE,
             ("", "ServiceAccount") => &SERVICE_ACCOUNT,
             ("", "Namespace" | "PersistentVolumeClaim") => &WITH_CONDITIONS,
+            ("admissionregistration.k8s.io", _) => &WEBHOOKS,
             (
                 ""
                 | "apiextensions.k8s.io"
@@ -156,6 +157,8 @@ static SERVICE: TypeRules = TypeRules(&[
     ),
     ("status", FieldRule::Struct(&CONDITIONS)),
 ]);
+
+static WEBHOOKS: TypeRules = TypeRules(&[("metadata", FieldRule::Struct(&OBJECT_META)), ("webhooks", FieldRule::ListByKey(&BY_NAME))]);
 
 static SERVICE_ACCOUNT: TypeRules =
     TypeRules(&[("metadata", FieldRule::Struct(&OBJECT_META)), ("secrets", FieldRule::ListByKey(&BY_NAME))]);

@@ -104,6 +104,9 @@ pub(super) fn columns(group: &str, kind: &str) -> (Vec<Column>, Row) {
             event,
         ),
         ("coordination.k8s.io", "Lease") => (&[("Holder", "string", 0, "Who holds the lease."), AGE], lease),
+        ("admissionregistration.k8s.io", "MutatingWebhookConfiguration" | "ValidatingWebhookConfiguration") => {
+            (&[("Webhooks", "integer", 0, "Number of webhooks."), AGE], webhooks)
+        }
         _ => (&[AGE], |object, now| vec![name(object), created(object, now)]),
     };
     let own = headings.iter().map(|(name, type_, priority, description)| column(name, type_, *priority, description));
@@ -201,6 +204,10 @@ fn secret(secret: &Value, now: Timestamp) -> Vec<Value> {
 
 fn service_account(account: &Value, now: Timestamp) -> Vec<Value> {
     vec![name(account), json!(list(account, "/secrets").len()), created(account, now)]
+}
+
+fn webhooks(configuration: &Value, now: Timestamp) -> Vec<Value> {
+    vec![name(configuration), json!(list(configuration, "/webhooks").len()), created(configuration, now)]
 }
 
 fn service(service: &Value, now: Timestamp) -> Vec<Value> {

@@ -283,7 +283,7 @@ fn mistakes_name_their_field() {
         "Pod",
         original(),
         pod(json!({"containers": [{"name": "a", "$patch": "explode"}]})),
-        "spec.containers[0].$patch: found \"explode\"",
+        "spec.containers[0].$patch: expected \"delete\", \"replace\" or \"merge\"",
     );
     check_error("Pod", original(), pod(json!({"$frobnicate": 1})), "spec.$frobnicate: unknown directive");
     check_error("Pod", original(), pod(json!({"new": {"$frobnicate": 1}})), "spec.new.$frobnicate");

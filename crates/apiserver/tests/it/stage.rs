@@ -1,0 +1,134 @@
+//! An API server in a fresh directory, and requests to it.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::{HeaderMap, Method, Request, StatusCode, header};
+use fermion_apiserver::{ADMINISTRATORS, Api, Identity, KeySource, Keyring, Options, SystemClock};
+use fermion_store::Store;
+use http_body_util::BodyExt as _;
+use serde_json::Value;
+use tower::ServiceExt as _;
+
+/// How long tokens of tests are good.
+const TOKEN_LIFETIME: Duration = Duration::from_secs(3600);
+
+pub(crate) struct Stage {
+    pub(crate) api: Arc<Api>,
+    pub(crate) store: Store,
+    pub(crate) directory: Arc<tempfile::TempDir>,
+    token: String,
+    _stop: tokio::sync::watch::Sender<bool>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) code: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) text: String,
+}
+
+impl Answer {
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.text).expect("the answer is JSON")
+    }
+
+    pub(crate) fn message(&self) -> String {
+        self.json()["message"].as_str().unwrap_or_default().to_owned()
+    }
+
+    /// The answer, which must be a success.
+    pub(crate) fn ok(self) -> Value {
+        assert!(self.code.is_success(), "{self:?}");
+        self.json()
+    }
+
+    pub(crate) fn warnings(&self) -> Vec<&str> {
+        self.headers.get_all(header::WARNING).iter().filter_map(|value| value.to_str().ok()).collect()
+    }
+}
+
+impl Stage {
+    pub(crate) async fn new() -> Self {
+        Self::open(Arc::new(tempfile::tempdir().expect("a directory"))).await.expect("a server")
+    }
+
+    /// A server over what a directory holds.
+    pub(crate) async fn open(directory: Arc<tempfile::TempDir>) -> anyhow::Result<Self> {
+        let store = Store::open(&directory.path().join("data"), fermion_store::Options::default())?;
+        let keys = match Keyring::prepare(&store, KeySource::File(key_file(directory.path()))).await {
+            Ok(keys) => Arc::new(keys),
+            Err(error) => {
+                store.close().await;
+                return Err(error.into());
+            }
+        };
+        let (stop, stopping) = tokio::sync::watch::channel(false);
+        let options = Options { keys, allow_local_webhooks: true };
+        let api = Api::with_options(store.clone(), Arc::new(SystemClock), stopping, options)?;
+        if let Err(error) = api.seal_secrets().await {
+            store.close().await;
+            return Err(error.into());
+        }
+        api.ensure_namespaces().await?;
+        let token = token(&api, "admin").await;
+        Ok(Self { api, store, directory, token, _stop: stop })
+    }
+
+    /// Stops the server; the directory stays.
+    pub(crate) async fn close(self) -> Arc<tempfile::TempDir> {
+        self.store.close().await;
+        self.directory
+    }
+
+    pub(crate) fn key_file(&self) -> PathBuf {
+        key_file(self.directory.path())
+    }
+
+    pub(crate) async fn call(&self, method: Method, path: &str, content_type: &str, body: impl Into<Body>) -> Answer {
+        call(&self.api, &self.token, method, path, content_type, body).await
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Answer {
+        self.call(Method::GET, path, "", "").await
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> Answer {
+        self.call(Method::POST, path, "application/json", body.to_string()).await
+    }
+
+    pub(crate) async fn merge(&self, path: &str, body: &Value) -> Answer {
+        self.call(Method::PATCH, path, "application/merge-patch+json", body.to_string()).await
+    }
+
+    pub(crate) async fn delete(&self, path: &str) -> Answer {
+        self.call(Method::DELETE, path, "", "").await
+    }
+}
+
+pub(crate) fn key_file(directory: &Path) -> PathBuf {
+    directory.join("secrets.key")
+}
+
+/// A token of an administrator of that name.
+pub(crate) async fn token(api: &Arc<Api>, name: &str) -> String {
+    let user = Identity { name: name.to_owned(), groups: vec![ADMINISTRATORS.to_owned()] };
+    api.credentials().issue_token(&user, TOKEN_LIFETIME).await.expect("a token").0
+}
+
+/// Sends a request and reads the whole answer.
+pub(crate) async fn call(api: &Arc<Api>, token: &str, method: Method, path: &str, content_type: &str, body: impl Into<Body>) -> Answer {
+    let request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header(header::AUTHORIZATION, format!("Bearer {token}"))
+        .header(header::CONTENT_TYPE, content_type)
+        .body(body.into())
+        .expect("a request");
+    let response = api.router().oneshot(request).await.expect("an answer");
+    let (parts, body) = response.into_parts();
+    let bytes = body.collect().await.expect("a whole answer").to_bytes();
+    Answer { code: parts.status, headers: parts.headers, text: String::from_utf8_lossy(&bytes).into_owned() }
+}
