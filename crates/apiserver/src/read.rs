@@ -226,7 +226,7 @@ impl Api {
         let (next, remaining) = loop {
             let page = self
                 .store
-                .list(ListQuery { scope: scope.clone(), limit, start_after: start_after.take(), at_revision: revision })
+                .list(ListQuery { limit, start_after: start_after.take(), at_revision: revision, ..ListQuery::all(scope.clone()) })
                 .await
                 .map_err(|error| ApiError::from_store(&error, resource.about("")))?;
             revision = Some(page.revision);

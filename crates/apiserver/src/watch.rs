@@ -76,7 +76,7 @@ impl Api {
         } else {
             (Vec::new(), since)
         };
-        let events = match self.store.watch(scope, since) {
+        let events = match self.store.watch(scope, since).await {
             Ok(events) => events,
             // Too old a version is told in the stream, as clients expect.
             Err(error @ fermion_store::Error::Compacted { .. }) => {

@@ -335,7 +335,7 @@ impl Api {
         let now = self.now();
         let facts = if resource.is_core("pods") { usage::fact(last, now, Some(now)).into_iter().collect() } else { Vec::new() };
         let write = Write::Delete { key: old.key.clone(), expect: Expect::Revision(old.revision) };
-        self.commit(resource.about(&old.key.name), Commit { writes: vec![write], facts }).await
+        self.commit(resource.about(&old.key.name), Commit { writes: vec![write], facts, ..Commit::default() }).await
     }
 
     /// The stored object.
@@ -356,7 +356,7 @@ impl Api {
             return Ok(Stored { key, revision: 0, body: body.into() });
         }
         let name = key.name.clone();
-        self.commit(resource.about(&name), Commit { writes: vec![Write::Put { key, expect, object }], facts }).await
+        self.commit(resource.about(&name), Commit { writes: vec![Write::Put { key, expect, object }], facts, ..Commit::default() }).await
     }
 
     async fn commit(&self, about: About<'_>, commit: Commit) -> Result<Stored> {

@@ -172,7 +172,7 @@ async fn watches(store: &Store) {
     let (seen, mut all_seen) = tokio::sync::mpsc::channel(WATCHERS * WATCHED_WRITES);
     let clock = Instant::now();
     for _ in 0..WATCHERS {
-        let mut watch = store.watch(Scope::all("watched"), since).unwrap();
+        let mut watch = store.watch(Scope::all("watched"), since).await.unwrap();
         let seen = seen.clone();
         tokio::spawn(async move {
             while let Some(Ok(event)) = watch.next().await {

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use crate::fact::Fact;
+use crate::lease::Fence;
 use crate::object::Key;
 
 /// What must be true of an object before a write to it is accepted.
@@ -53,11 +54,13 @@ pub struct Commit {
     pub writes: Vec<Write>,
     /// Facts recorded in the same transaction.
     pub facts: Vec<Fact>,
+    /// Proof that the writer leads; the commit is refused once somebody else does.
+    pub fence: Option<Fence>,
 }
 
 impl Commit {
     /// A commit of one write and no facts.
     pub fn of(write: Write) -> Self {
-        Self { writes: vec![write], facts: Vec::new() }
+        Self { writes: vec![write], ..Self::default() }
     }
 }

@@ -3,9 +3,6 @@
 use std::io;
 use std::path::PathBuf;
 
-use rusqlite::ErrorCode;
-use rusqlite::ffi;
-
 use crate::object::Key;
 
 /// The classes of errors a caller may react to without knowing each one.
@@ -24,6 +21,9 @@ pub enum Class {
     /// The data or the program is wrong: an operator must look.
     Bug,
 }
+
+/// What a database reported.
+pub(crate) type Cause = Box<dyn std::error::Error + Send + Sync>;
 
 /// Everything that can go wrong in the store.
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +50,19 @@ pub enum Error {
     NotFound {
         /// The object.
         key: Key,
+    },
+    /// The writer no longer leads.
+    #[error(
+        "token {token} no longer leads {name:?}{}: nothing was written; stop, and lead again before trying again",
+        match newest { Some(newest) => format!(", token {newest} does"), None => ", nobody does".to_owned() }
+    )]
+    Fenced {
+        /// What the lease is for.
+        name: String,
+        /// The token the writer showed.
+        token: u64,
+        /// The newest token, if the lease was ever given.
+        newest: Option<u64>,
     },
     /// The revision asked for has been compacted away.
     #[error("the log before revision {oldest} is gone: list again and watch from there")]
@@ -79,9 +92,9 @@ pub enum Error {
          then try again (reads go on, and no restart is needed)"
     )]
     Exhausted {
-        /// What SQLite reported.
+        /// What the database reported.
         #[source]
-        source: rusqlite::Error,
+        source: Cause,
     },
     /// Another process has the directory open.
     #[error(
@@ -114,9 +127,27 @@ pub enum Error {
     Unavailable {
         /// What was attempted, as a verb phrase.
         attempted: &'static str,
-        /// What SQLite reported.
+        /// What the database reported.
         #[source]
-        source: rusqlite::Error,
+        source: Cause,
+    },
+    /// What was said about where the database is cannot be used.
+    #[error("cannot use the database's address: {reason}")]
+    Address {
+        /// Why not. It never holds the address itself, which may hold a password.
+        reason: String,
+    },
+    /// The database no longer holds what it acknowledged: a standby that had not received everything was
+    /// promoted, or a backup was put in its place while servers ran.
+    #[error(
+        "the database is at revision {found}, but was at {seen} before: it lost what was written in between; \
+         restart the servers to go on from {found}, and let PostgreSQL commit synchronously to its standby"
+    )]
+    WentBack {
+        /// The newest revision this store has seen.
+        seen: u64,
+        /// The newest revision the database has now.
+        found: u64,
     },
     /// The database was written by a newer program.
     #[error(
@@ -136,7 +167,7 @@ pub enum Error {
         what: String,
         /// What reported it, where something did.
         #[source]
-        source: Option<Box<dyn std::error::Error + Send + Sync>>,
+        source: Option<Cause>,
     },
     /// An invariant of the store does not hold.
     #[error("internal error of the store: {what}")]
@@ -145,7 +176,7 @@ pub enum Error {
         what: String,
         /// What reported it, where something did.
         #[source]
-        source: Option<Box<dyn std::error::Error + Send + Sync>>,
+        source: Option<Cause>,
     },
 }
 
@@ -153,33 +184,14 @@ impl Error {
     /// How a caller should react.
     pub fn class(&self) -> Class {
         match self {
-            Self::Conflict { .. } | Self::AlreadyExists { .. } => Class::Conflict,
+            Self::Conflict { .. } | Self::AlreadyExists { .. } | Self::Fenced { .. } => Class::Conflict,
             Self::NotFound { .. } | Self::Compacted { .. } => Class::Missing,
-            Self::Future { .. } | Self::Invalid { .. } => Class::Invalid,
+            Self::Future { .. } | Self::Invalid { .. } | Self::Address { .. } => Class::Invalid,
             Self::Exhausted { .. } => Class::Exhausted,
             Self::Locked { .. } | Self::Closed | Self::File { .. } | Self::Unavailable { .. } | Self::SchemaTooNew { .. } => {
                 Class::Unavailable
             }
-            Self::Corrupt { .. } | Self::Bug { .. } => Class::Bug,
-        }
-    }
-
-    /// Sorts what SQLite reported while the store tried to do `attempted`.
-    pub(crate) fn database(attempted: &'static str, source: rusqlite::Error) -> Self {
-        let Some(code) = source.sqlite_error() else {
-            // Not from the database but from our use of it: a wrong column type or count.
-            return Self::Bug { what: format!("could not {attempted}"), source: Some(Box::new(source)) };
-        };
-        match (code.code, code.extended_code) {
-            // SHMSIZE: the index of the write-ahead log could not grow. WRITE: a quota is used up.
-            (ErrorCode::DiskFull, _) | (_, ffi::SQLITE_IOERR_SHMSIZE | ffi::SQLITE_IOERR_WRITE) => Self::Exhausted { source },
-            (ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase, _) => {
-                Self::Corrupt { what: format!("found when trying to {attempted}"), source: Some(Box::new(source)) }
-            }
-            (ErrorCode::ConstraintViolation | ErrorCode::TypeMismatch | ErrorCode::ApiMisuse, _) => {
-                Self::Bug { what: format!("could not {attempted}"), source: Some(Box::new(source)) }
-            }
-            _ => Self::Unavailable { attempted, source },
+            Self::Corrupt { .. } | Self::WentBack { .. } | Self::Bug { .. } => Class::Bug,
         }
     }
 }

@@ -1,11 +1,10 @@
 //! Facts: what happened, recorded once and never changed.
 
 use jiff::Timestamp;
-use rusqlite::types::Value as SqlValue;
-use rusqlite::{Connection, params_from_iter};
 use serde_json::Value;
 
-use crate::error::Error;
+use crate::error::{Cause, Error};
+use crate::sql::{Dialect, Sql};
 
 /// Facts in one answer, whatever limit was asked for.
 pub const FACTS_PER_PAGE_MAX: usize = 1_000;
@@ -69,55 +68,53 @@ pub struct FactPage {
     pub next: Option<u64>,
 }
 
-const ATTEMPTED: &str = "read facts";
+impl FactQuery {
+    /// How many facts its page may hold.
+    pub(crate) fn bound(&self) -> usize {
+        self.limit.unwrap_or(FACTS_PER_PAGE_MAX).clamp(1, FACTS_PER_PAGE_MAX)
+    }
 
-pub(crate) fn read(connection: &Connection, query: &FactQuery) -> Result<FactPage, Error> {
-    let limit = query.limit.unwrap_or(FACTS_PER_PAGE_MAX).clamp(1, FACTS_PER_PAGE_MAX);
-    let mut sql = "SELECT id, idempotency_key, namespace, at_us, body FROM facts \
-                   WHERE kind = ? AND id > ?"
-        .to_owned();
-    let mut values: Vec<SqlValue> = vec![query.kind.clone().into(), (query.after_id.unwrap_or(0) as i64).into()];
-    if let Some(namespace) = &query.namespace {
-        sql.push_str(" AND namespace = ?");
-        values.push(namespace.clone().into());
-    }
-    if let Some(from) = query.from {
-        sql.push_str(" AND at_us >= ?");
-        values.push(from.as_microsecond().into());
-    }
-    if let Some(until) = query.until {
-        sql.push_str(" AND at_us < ?");
-        values.push(until.as_microsecond().into());
-    }
-    sql.push_str(" ORDER BY id LIMIT ?");
-    // One more than asked for tells whether there is a next page.
-    values.push((limit as i64 + 1).into());
-
-    let database = |source| Error::database(ATTEMPTED, source);
-    let mut statement = connection.prepare_cached(&sql).map_err(database)?;
-    let mut rows = statement.query(params_from_iter(values)).map_err(database)?;
-    let mut items = Vec::new();
-    let mut more = false;
-    while let Some(row) = rows.next().map_err(database)? {
-        if items.len() == limit {
-            more = true;
-            break;
+    /// `SELECT id, idempotency_key, namespace, at_us, body`, and one fact more than the page may hold:
+    /// it tells whether there is a next page.
+    pub(crate) fn sql(&self, dialect: Dialect) -> Sql {
+        let mut sql = Sql::new(dialect);
+        sql.push("SELECT id, idempotency_key, namespace, at_us, body FROM facts WHERE kind = ").text(self.kind.as_str());
+        sql.push(" AND id > ").integer(self.after_id.unwrap_or(0) as i64);
+        if let Some(namespace) = &self.namespace {
+            sql.push(" AND namespace = ").text(namespace.as_str());
         }
-        let id = row.get::<_, i64>(0).map_err(database)? as u64;
-        let damaged =
-            |source: Box<dyn std::error::Error + Send + Sync>| Error::Corrupt { what: format!("fact {id}"), source: Some(source) };
-        let body = row.get_ref(4).map_err(database)?;
-        let body = body.as_bytes().map_err(|e| damaged(Box::new(e)))?;
-        let at_us: i64 = row.get(3).map_err(database)?;
-        items.push(StoredFact {
-            id,
-            kind: query.kind.clone(),
-            idempotency_key: row.get(1).map_err(database)?,
-            namespace: row.get(2).map_err(database)?,
+        if let Some(from) = self.from {
+            sql.push(" AND at_us >= ").integer(from.as_microsecond());
+        }
+        if let Some(until) = self.until {
+            sql.push(" AND at_us < ").integer(until.as_microsecond());
+        }
+        sql.push(" ORDER BY id LIMIT ").integer(self.bound() as i64 + 1);
+        sql
+    }
+}
+
+impl StoredFact {
+    /// A fact from its row.
+    pub(crate) fn read(kind: &str, id: i64, idempotency_key: String, namespace: String, at_us: i64, body: &[u8]) -> Result<Self, Error> {
+        let damaged = |source: Cause| Error::Corrupt { what: format!("fact {id}"), source: Some(source) };
+        Ok(Self {
+            id: id as u64,
+            kind: kind.to_owned(),
+            idempotency_key,
+            namespace,
             at: Timestamp::from_microsecond(at_us).map_err(|e| damaged(Box::new(e)))?,
             body: serde_json::from_slice(body).map_err(|e| damaged(Box::new(e)))?,
-        });
+        })
     }
-    let next = if more { items.last().map(|fact| fact.id) } else { None };
-    Ok(FactPage { items, next })
+}
+
+impl FactPage {
+    /// A page from at most one fact more than it may hold.
+    pub(crate) fn of(mut items: Vec<StoredFact>, limit: usize) -> Self {
+        let more = items.len() > limit;
+        items.truncate(limit);
+        let next = if more { items.last().map(|fact| fact.id) } else { None };
+        Self { items, next }
+    }
 }

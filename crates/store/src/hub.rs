@@ -8,9 +8,9 @@ use std::task::Waker;
 use tokio::sync::Notify;
 
 use crate::event::Event;
+use crate::extent::Extent;
 use crate::object::{Scope, Stored};
 use crate::options::Options;
-use crate::schema::Extent;
 
 /// Events a watcher takes at once, so that one far behind does not hold the lock for long.
 const TAKEN_EVENTS_MAX: usize = 128;
@@ -92,7 +92,7 @@ impl Hub {
     }
 
     pub(crate) fn set_compacted(&self, revision: u64) {
-        self.compacted.store(revision, Ordering::Release);
+        self.compacted.fetch_max(revision, Ordering::AcqRel);
     }
 
     /// A number that tells a watcher from every other.
@@ -130,6 +130,28 @@ impl Hub {
                 resource.dropped_through = oldest.revision;
             }
             self.newest.store(last.revision, Ordering::Release);
+        }
+        self.published.notify_waiters();
+        for waker in wakers {
+            waker.wake();
+        }
+    }
+
+    /// Goes on from a later revision without the events before it. Watchers who have not seen them look
+    /// for them in the database.
+    pub(crate) fn skip_to(&self, revision: u64) {
+        let mut wakers = Vec::new();
+        {
+            let mut state = self.state();
+            state.order.clear();
+            state.bytes = 0;
+            state.opened_at = revision;
+            for resource in state.resources.values_mut() {
+                resource.recent.clear();
+                resource.dropped_through = revision;
+                wakers.extend(resource.wakers.drain().map(|(_, waker)| waker));
+            }
+            self.newest.store(revision, Ordering::Release);
         }
         self.published.notify_waiters();
         for waker in wakers {
@@ -266,6 +288,19 @@ mod tests {
         assert_eq!(hub.recent(7), None);
         assert_eq!(hub.recent(8).unwrap().body, Bytes::from_static(&[0]));
         assert_eq!(hub.recent(11), None);
+    }
+
+    #[test]
+    fn watcher_that_missed_what_was_skipped_is_sent_to_the_database() {
+        let hub = hub(usize::MAX, usize::MAX);
+        hub.publish(&[event(1, 1), event(2, 1)]);
+        hub.skip_to(9);
+        hub.publish(&[event(10, 1)]);
+        let mut events = VecDeque::new();
+        let mut take = |position| hub.take(&Scope::all("even"), position, 1, Waker::noop(), &mut events);
+        assert!(matches!(take(2), Taken::OnDisk(10)));
+        assert!(matches!(take(9), Taken::Through(10)));
+        assert_eq!(events.len(), 1);
     }
 
     #[test]

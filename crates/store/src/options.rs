@@ -31,6 +31,9 @@ pub struct Options {
     pub recent_bytes_max: usize,
     /// The clock. It stamps log entries, so that compaction knows their age.
     pub now: fn() -> Timestamp,
+    /// For the test of the history checker alone: makes the store show events in a wrong order.
+    #[doc(hidden)]
+    pub out_of_order: bool,
 }
 
 impl Default for Options {
@@ -42,6 +45,7 @@ impl Default for Options {
             recent_events_max: RECENT_EVENTS_MAX,
             recent_bytes_max: RECENT_BYTES_MAX,
             now: Timestamp::now,
+            out_of_order: false,
         }
     }
 }

@@ -7,21 +7,17 @@ use std::task::{Context, Poll, ready};
 
 use futures::Stream;
 use futures::future::BoxFuture;
-use rusqlite::types::Value as SqlValue;
-use rusqlite::{Connection, params_from_iter};
 
+use crate::backend::Backend;
 use crate::error::Error;
-use crate::event::{Event, EventKind};
+use crate::event::Event;
 use crate::hub::{Hub, Taken};
-use crate::list::body;
-use crate::object::{Key, Scope, Stored};
-use crate::readers::Readers;
-use crate::schema::Extent;
+use crate::object::Scope;
 
-/// Events read from disk at once.
-const CHUNK_EVENTS_MAX: usize = 256;
-/// Bytes of bodies after which a read from disk stops.
-const CHUNK_BYTES_MAX: usize = 4 << 20;
+/// Events read from the database at once.
+pub(crate) const CHUNK_EVENTS_MAX: usize = 256;
+/// Bytes of bodies after which a read from the database stops.
+pub(crate) const CHUNK_BYTES_MAX: usize = 4 << 20;
 
 /// Every event of a scope after some revision, in order and without gaps.
 ///
@@ -30,7 +26,7 @@ const CHUNK_BYTES_MAX: usize = 4 << 20;
 /// any error. It ends with [`Error::Closed`] when the store is closed.
 pub struct Watch {
     hub: Arc<Hub>,
-    readers: Arc<Readers>,
+    backend: Arc<Backend>,
     scope: Arc<Scope>,
     watcher: u64,
     /// Everything up to here is in `ready` or has been handed out.
@@ -41,10 +37,10 @@ pub struct Watch {
 }
 
 impl Watch {
-    pub(crate) fn new(hub: Arc<Hub>, readers: Arc<Readers>, scope: Scope, since: u64) -> Result<Self, Error> {
+    pub(crate) fn new(hub: Arc<Hub>, backend: Arc<Backend>, scope: Scope, since: u64) -> Result<Self, Error> {
         hub.extent().check(since)?;
         let watcher = hub.register();
-        Ok(Self { hub, readers, scope: Arc::new(scope), watcher, position: since, ready: VecDeque::new(), reading: None, ended: false })
+        Ok(Self { hub, backend, scope: Arc::new(scope), watcher, position: since, ready: VecDeque::new(), reading: None, ended: false })
     }
 
     /// The revision up to which everything in the scope has been handed out: a new watch from here
@@ -95,8 +91,8 @@ impl Stream for Watch {
                 }
                 Taken::Through(revision) => this.position = revision,
                 Taken::OnDisk(newest) => {
-                    let (readers, scope, after) = (this.readers.clone(), this.scope.clone(), this.position);
-                    this.reading = Some(Box::pin(async move { readers.scan(move |c| Chunk::read(c, &scope, after, newest)).await }));
+                    let (backend, scope, after) = (this.backend.clone(), this.scope.clone(), this.position);
+                    this.reading = Some(Box::pin(async move { backend.chunk(scope, after, newest).await }));
                 }
                 Taken::Closed => {
                     this.ended = true;
@@ -113,67 +109,39 @@ impl Drop for Watch {
     }
 }
 
-/// Events read from disk.
-struct Chunk {
-    events: VecDeque<Arc<Event>>,
+/// Events read from the database.
+pub(crate) struct Chunk {
+    pub(crate) events: VecDeque<Arc<Event>>,
     /// Everything of the scope up to here is in `events`.
-    through: u64,
+    pub(crate) through: u64,
 }
 
-impl Chunk {
-    fn read(connection: &mut Connection, scope: &Scope, after: u64, newest: u64) -> Result<Self, Error> {
-        let database = |source| Error::database("read its log", source);
-        let transaction = connection.transaction().map_err(database)?;
-        Extent::read(&transaction)?.check(after)?;
+/// Gathers events that are read until there are enough of them.
+pub(crate) struct ChunkBuilder {
+    events: VecDeque<Arc<Event>>,
+    bytes: usize,
+}
 
-        let mut sql = "SELECT log.revision, log.namespace, log.name, log.deleted, log.body, \
-                       log.previous, before.body \
-                       FROM log INDEXED BY log_by_resource \
-                       LEFT JOIN log AS before ON before.revision = log.previous \
-                       WHERE log.resource = ? AND log.revision > ? AND log.revision <= ?"
-            .to_owned();
-        let mut values: Vec<SqlValue> = vec![scope.resource.to_string().into(), (after as i64).into(), (newest as i64).into()];
-        if let Some(namespace) = &scope.namespace {
-            sql.push_str(" AND log.namespace = ?");
-            values.push(namespace.to_string().into());
-        }
-        if let Some(name) = &scope.name {
-            sql.push_str(" AND log.name = ?");
-            values.push(name.to_string().into());
-        }
-        sql.push_str(" ORDER BY log.revision");
-
-        let mut statement = transaction.prepare_cached(&sql).map_err(database)?;
-        let mut rows = statement.query(params_from_iter(values)).map_err(database)?;
-        let mut events = VecDeque::new();
-        let mut bytes = 0;
-        while let Some(row) = rows.next().map_err(database)? {
-            let event = event(row, scope).map_err(database)?;
-            let through = event.revision;
-            bytes += event.object.body.len();
-            bytes += event.previous.as_ref().map_or(0, |previous| previous.body.len());
-            events.push_back(Arc::new(event));
-            if events.len() >= CHUNK_EVENTS_MAX || bytes >= CHUNK_BYTES_MAX {
-                return Ok(Self { events, through });
-            }
-        }
-        Ok(Self { events, through: newest })
+impl ChunkBuilder {
+    pub(crate) fn new() -> Self {
+        Self { events: VecDeque::new(), bytes: 0 }
     }
-}
 
-fn event(row: &rusqlite::Row<'_>, scope: &Scope) -> rusqlite::Result<Event> {
-    let revision = row.get::<_, i64>(0)? as u64;
-    let key = Key { resource: scope.resource.clone(), namespace: row.get(1)?, name: row.get(2)? };
-    let deleted: bool = row.get(3)?;
-    let previous = match row.get::<_, Option<i64>>(5)? {
-        Some(previous) => Some(Arc::new(Stored { key: key.clone(), revision: previous as u64, body: body(row, 6)? })),
-        None => None,
-    };
-    let kind = match (deleted, &previous) {
-        (true, _) => EventKind::Deleted,
-        (false, None) => EventKind::Added,
-        (false, Some(_)) => EventKind::Modified,
-    };
-    let object = Arc::new(Stored { key, revision, body: body(row, 4)? });
-    Ok(Event { revision, kind, object, previous })
+    /// Adds an event, and says whether that is enough.
+    pub(crate) fn add(&mut self, event: Event) -> bool {
+        self.bytes += event.object.body.len() + event.previous.as_ref().map_or(0, |previous| previous.body.len());
+        self.events.push_back(Arc::new(event));
+        self.events.len() >= CHUNK_EVENTS_MAX || self.bytes >= CHUNK_BYTES_MAX
+    }
+
+    /// What was gathered before there was enough of it.
+    pub(crate) fn partial(self) -> Chunk {
+        let through = self.events.back().map_or(0, |event| event.revision);
+        Chunk { events: self.events, through }
+    }
+
+    /// All there is up to `newest`.
+    pub(crate) fn complete(self, newest: u64) -> Chunk {
+        Chunk { events: self.events, through: newest }
+    }
 }

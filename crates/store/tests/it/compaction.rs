@@ -7,7 +7,16 @@ use fermion_store::{Error, Expect, ListQuery, Options, Scope, Store};
 use futures::StreamExt;
 use jiff::Timestamp;
 
-use crate::scratch::{Scratch, delete, events, pod, put, spec, within, write};
+use crate::scratch::{On, Scratch, delete, events, on_both, pod, put, spec, within, write};
+
+on_both!(
+    compaction_keeps_every_later_state_and_event,
+    revisions_go_on_after_the_newest_entry_was_compacted,
+    future_cannot_be_compacted,
+    watcher_behind_the_log_is_told_and_one_that_is_not_goes_on,
+    log_is_cut_by_itself_when_it_is_long,
+    log_is_cut_by_itself_when_it_is_old,
+);
 
 async fn at_revision(store: &Store, revision: u64) -> Result<Vec<(String, u64)>, Error> {
     let query = ListQuery { at_revision: Some(revision), ..ListQuery::all(Scope::all("pods")) };
@@ -15,9 +24,8 @@ async fn at_revision(store: &Store, revision: u64) -> Result<Vec<(String, u64)>,
     Ok(page.items.iter().map(|stored| (stored.key.name.to_string(), stored.revision)).collect())
 }
 
-#[tokio::test]
-async fn compaction_keeps_every_later_state_and_event() {
-    let scratch = Scratch::with(Options { recent_events_max: 1, ..Options::default() });
+async fn compaction_keeps_every_later_state_and_event(on: On) {
+    let scratch = Scratch::with(on, Options { recent_events_max: 1, ..Options::default() }).await;
     let store = &scratch.store;
     for index in 0..20 {
         let key = pod(&format!("p{}", index % 4));
@@ -31,25 +39,24 @@ async fn compaction_keeps_every_later_state_and_event() {
     for revision in 12..=20 {
         before.push(at_revision(store, revision).await.unwrap());
     }
-    let events_before = events(&mut store.watch(Scope::all("pods"), 12).unwrap(), 8).await;
+    let events_before = events(&mut store.watch(Scope::all("pods"), 12).await.unwrap(), 8).await;
 
     store.compact(12).await.unwrap();
     assert_eq!(store.oldest_revision(), 12);
     for (revision, before) in (12..=20).zip(before) {
         assert_eq!(at_revision(store, revision).await.unwrap(), before);
     }
-    let events_after = events(&mut store.watch(Scope::all("pods"), 12).unwrap(), 8).await;
+    let events_after = events(&mut store.watch(Scope::all("pods"), 12).await.unwrap(), 8).await;
     assert_eq!(events_after, events_before);
 
     let gone = at_revision(store, 11).await.unwrap_err();
     assert!(matches!(gone, Error::Compacted { oldest: 12 }));
-    let gone = store.watch(Scope::all("pods"), 11).err().unwrap();
+    let gone = store.watch(Scope::all("pods"), 11).await.err().unwrap();
     assert!(matches!(gone, Error::Compacted { oldest: 12 }));
 }
 
-#[tokio::test]
-async fn revisions_go_on_after_the_newest_entry_was_compacted() {
-    let scratch = Scratch::new();
+async fn revisions_go_on_after_the_newest_entry_was_compacted(on: On) {
+    let scratch = Scratch::new(on).await;
     write(&scratch.store, put(&pod("a"), Expect::Absent, 1)).await.unwrap();
     write(&scratch.store, delete(&pod("a"), Expect::Any)).await.unwrap();
     scratch.store.compact(2).await.unwrap();
@@ -57,26 +64,24 @@ async fn revisions_go_on_after_the_newest_entry_was_compacted() {
     assert_eq!((scratch.store.oldest_revision(), scratch.store.revision()), (2, 2));
     let next = write(&scratch.store, put(&pod("a"), Expect::Absent, 3)).await.unwrap();
     assert_eq!(next.revision, 3);
-    let mut watch = scratch.store.watch(Scope::all("pods"), 2).unwrap();
+    let mut watch = scratch.store.watch(Scope::all("pods"), 2).await.unwrap();
     assert_eq!(events(&mut watch, 1).await[0].previous, None);
 }
 
-#[tokio::test]
-async fn future_cannot_be_compacted() {
-    let scratch = Scratch::new();
+async fn future_cannot_be_compacted(on: On) {
+    let scratch = Scratch::new(on).await;
     let refused = scratch.store.compact(1).await.unwrap_err();
     assert!(matches!(refused, Error::Future { requested: 1, newest: 0 }));
     scratch.store.compact(0).await.unwrap();
 }
 
-#[tokio::test]
-async fn watcher_behind_the_log_is_told_and_one_that_is_not_goes_on() {
-    let scratch = Scratch::with(Options { recent_events_max: 1, ..Options::default() });
+async fn watcher_behind_the_log_is_told_and_one_that_is_not_goes_on(on: On) {
+    let scratch = Scratch::with(on, Options { recent_events_max: 1, ..Options::default() }).await;
     let store = &scratch.store;
-    let mut behind = store.watch(Scope::all("pods"), 0).unwrap();
-    let mut current = store.watch(Scope::all("pods"), 0).unwrap();
+    let mut behind = store.watch(Scope::all("pods"), 0).await.unwrap();
+    let mut current = store.watch(Scope::all("pods"), 0).await.unwrap();
     // Its scope is quiet, so it has missed nothing however far the log is cut.
-    let mut quiet = store.watch(Scope::all("nodes"), 0).unwrap();
+    let mut quiet = store.watch(Scope::all("nodes"), 0).await.unwrap();
     for index in 0..10 {
         write(store, put(&pod("a"), Expect::Any, index)).await.unwrap();
     }
@@ -102,10 +107,9 @@ async fn compacted_to(store: &Store, revision: u64) {
     .await;
 }
 
-#[tokio::test]
-async fn log_is_cut_by_itself_when_it_is_long() {
+async fn log_is_cut_by_itself_when_it_is_long(on: On) {
     let options = Options { keep_revisions_min: 100, keep_revisions_max: 200, ..Options::default() };
-    let scratch = Scratch::with(options);
+    let scratch = Scratch::with(on, options).await;
     let store = &scratch.store;
     for index in 0..1_300 {
         write(store, put(&pod("a"), Expect::Any, index)).await.unwrap();
@@ -122,11 +126,10 @@ fn now() -> Timestamp {
     Timestamp::from_second(CLOCK_S.load(Ordering::SeqCst)).unwrap()
 }
 
-#[tokio::test]
-async fn log_is_cut_by_itself_when_it_is_old() {
+async fn log_is_cut_by_itself_when_it_is_old(on: On) {
     let options =
         Options { keep_revisions_min: 100, keep_revisions_max: 1_000_000, keep_for: Duration::from_mins(1), now, ..Options::default() };
-    let scratch = Scratch::with(options);
+    let scratch = Scratch::with(on, options).await;
     let store = &scratch.store;
     for index in 0..700 {
         write(store, put(&pod("a"), Expect::Any, index)).await.unwrap();

@@ -4,7 +4,13 @@ use fermion_store::{Commit, Event, Expect, Key, Options, Scope};
 use futures::future::join_all;
 use std::sync::Arc;
 
-use crate::scratch::{Scratch, delete, events, put, write};
+use crate::scratch::{On, Scratch, delete, events, on_both, put, write};
+
+on_both!(multi_thread:
+    every_watcher_sees_the_same_order,
+    writers_that_check_the_revision_lose_no_update,
+    pages_stay_of_one_snapshot_while_others_write,
+);
 
 const WRITERS: usize = 16;
 const ROUNDS: usize = 40;
@@ -14,18 +20,16 @@ fn revisions(events: &[Arc<Event>]) -> Vec<u64> {
     events.iter().map(|event| event.revision).collect()
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn every_watcher_sees_the_same_order() {
+async fn every_watcher_sees_the_same_order(on: On) {
     // So little memory that some watchers read from disk and others do not.
-    let scratch = Scratch::with(Options { recent_events_max: 64, ..Options::default() });
+    let scratch = Scratch::with(on, Options { recent_events_max: 64, ..Options::default() }).await;
     let store = &scratch.store;
     let total = WRITERS * ROUNDS * 3;
-    let watchers: Vec<_> = (0..WATCHERS)
-        .map(|_| {
-            let mut watch = store.watch(Scope::all("pods"), 0).unwrap();
-            tokio::spawn(async move { events(&mut watch, total).await })
-        })
-        .collect();
+    let mut watchers = Vec::new();
+    for _ in 0..WATCHERS {
+        let mut watch = store.watch(Scope::all("pods"), 0).await.unwrap();
+        watchers.push(tokio::spawn(async move { events(&mut watch, total).await }));
+    }
     let writers = (0..WRITERS).map(|writer| {
         let store = store.clone();
         tokio::spawn(async move {
@@ -33,7 +37,7 @@ async fn every_watcher_sees_the_same_order() {
             let shared = Key::new("pods", "b", "shared");
             for round in 0..ROUNDS {
                 let writes = vec![put(&own, Expect::Absent, round), put(&shared, Expect::Any, round)];
-                store.commit(Commit { writes, facts: vec![] }).await.unwrap();
+                store.commit(Commit { writes, ..Commit::default() }).await.unwrap();
                 write(&store, delete(&own, Expect::Any)).await.unwrap();
             }
         })
@@ -42,7 +46,7 @@ async fn every_watcher_sees_the_same_order() {
         writer.unwrap();
     }
 
-    let log = events(&mut store.watch(Scope::all("pods"), 0).unwrap(), total).await;
+    let log = events(&mut store.watch(Scope::all("pods"), 0).await.unwrap(), total).await;
     assert_eq!(revisions(&log), (1..=total as u64).collect::<Vec<_>>());
     for watcher in watchers {
         assert_eq!(watcher.await.unwrap(), log);
@@ -62,9 +66,8 @@ async fn every_watcher_sees_the_same_order() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn writers_that_check_the_revision_lose_no_update() {
-    let scratch = Scratch::new();
+async fn writers_that_check_the_revision_lose_no_update(on: On) {
+    let scratch = Scratch::new(on).await;
     let key = Key::new("pods", "a", "counter");
     write(&scratch.store, put(&key, Expect::Absent, 0)).await.unwrap();
     let writers = (0..8).map(|_| {
@@ -94,13 +97,12 @@ async fn writers_that_check_the_revision_lose_no_update() {
     assert_eq!(scratch.store.revision(), 201);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn pages_stay_of_one_snapshot_while_others_write() {
-    let scratch = Scratch::new();
+async fn pages_stay_of_one_snapshot_while_others_write(on: On) {
+    let scratch = Scratch::new(on).await;
     let store = &scratch.store;
     let key = |index: usize| Key::new("pods", "a", format!("{index:03}"));
     let writes = (0..100).map(|index| put(&key(index), Expect::Absent, 0)).collect();
-    store.commit(Commit { writes, facts: vec![] }).await.unwrap();
+    store.commit(Commit { writes, ..Commit::default() }).await.unwrap();
     let writer = {
         let store = store.clone();
         tokio::spawn(async move {
@@ -110,7 +112,7 @@ async fn pages_stay_of_one_snapshot_while_others_write() {
                     .filter(|index| (index + generation) % 10 != 0)
                     .map(|index| put(&key(index), Expect::Any, generation))
                     .collect();
-                store.commit(Commit { writes, facts: vec![] }).await.unwrap();
+                store.commit(Commit { writes, ..Commit::default() }).await.unwrap();
                 let index = generation % 100;
                 write(&store, delete(&key(index), Expect::Any)).await.unwrap();
                 write(&store, put(&key(index), Expect::Absent, generation)).await.unwrap();

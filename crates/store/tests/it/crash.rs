@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use fermion_store::{Commit, Event, Expect, Fact, FactQuery, Key, Options, Scope, Store};
@@ -10,7 +9,7 @@ use jiff::Timestamp;
 use serde_json::json;
 use std::sync::Arc;
 
-use crate::scratch::{events, put};
+use crate::scratch::{On, Place, events, open, put};
 
 /// Where the re-executed test writes; unset in the test itself.
 const WRITE_TO: &str = "FERMION_STORE_CRASH_TEST_WRITE_TO";
@@ -19,25 +18,34 @@ const KILLS: usize = 3;
 const ACKNOWLEDGED_BEFORE_KILL: usize = 1_500;
 
 #[test]
-fn killed_process_loses_nothing_it_acknowledged() {
-    if let Some(directory) = std::env::var_os(WRITE_TO) {
-        write_until_killed(&PathBuf::from(directory));
+fn killed_process_loses_nothing_it_acknowledged_on_sqlite() {
+    kill_and_look(On::Sqlite);
+}
+
+#[test]
+fn killed_process_loses_nothing_it_acknowledged_on_postgres() {
+    kill_and_look(On::Postgres);
+}
+
+fn kill_and_look(on: On) {
+    if let Some(place) = std::env::var_os(WRITE_TO) {
+        write_until_killed(&place.into_string().unwrap());
     }
-    let directory = tempfile::tempdir().unwrap();
+    let place = Place::new(on);
     let mut acknowledged = HashMap::new();
     for _ in 0..KILLS {
-        acknowledged.extend(run_and_kill(directory.path()));
-        verify(directory.path(), &acknowledged);
+        acknowledged.extend(run_and_kill(on, &place));
+        verify(&place, &acknowledged);
     }
     assert!(acknowledged.len() >= KILLS * ACKNOWLEDGED_BEFORE_KILL);
 }
 
 /// Commits from many tasks for ever and prints what was acknowledged.
 #[allow(clippy::print_stdout, reason = "standard output is how the parent learns of it")]
-fn write_until_killed(directory: &Path) -> ! {
+fn write_until_killed(place: &str) -> ! {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
-        let store = Store::open(directory, Options::default()).unwrap();
+        let store = open(place, Options::default()).await.unwrap();
         let start = store.revision();
         let writers: Vec<_> = (0..WRITERS).map(|writer| tokio::spawn(write_for_ever(store.clone(), format!("{start}-{writer}")))).collect();
         for writer in writers {
@@ -63,6 +71,7 @@ async fn write_for_ever(store: Store, prefix: String) {
                 at: Timestamp::UNIX_EPOCH,
                 body: json!({}),
             }],
+            ..Commit::default()
         };
         let stored = store.commit(commit).await.unwrap();
         println!("acknowledged {name} {}", stored[0].revision);
@@ -79,10 +88,14 @@ impl Drop for Killed {
     }
 }
 
-fn run_and_kill(directory: &Path) -> HashMap<String, u64> {
+fn run_and_kill(on: On, place: &Place) -> HashMap<String, u64> {
+    let name = match on {
+        On::Sqlite => "crash::killed_process_loses_nothing_it_acknowledged_on_sqlite",
+        On::Postgres => "crash::killed_process_loses_nothing_it_acknowledged_on_postgres",
+    };
     let child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "crash::killed_process_loses_nothing_it_acknowledged", "--nocapture"])
-        .env(WRITE_TO, directory)
+        .args(["--exact", name, "--nocapture"])
+        .env(WRITE_TO, place.address())
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
@@ -105,11 +118,11 @@ fn run_and_kill(directory: &Path) -> HashMap<String, u64> {
     acknowledged
 }
 
-#[tokio::main(flavor = "current_thread")]
-async fn verify(directory: &Path, acknowledged: &HashMap<String, u64>) {
-    let store = Store::open(directory, Options::default()).unwrap();
+#[tokio::main]
+async fn verify(place: &Place, acknowledged: &HashMap<String, u64>) {
+    let store = place.open(Options::default()).await.unwrap();
     let newest = store.revision();
-    let log = events(&mut store.watch(Scope::all("pods"), 0).unwrap(), newest as usize).await;
+    let log = events(&mut store.watch(Scope::all("pods"), 0).await.unwrap(), newest as usize).await;
     assert!(log.iter().map(|event| event.revision).eq(1..=newest), "revisions have no gaps");
 
     let own = |event: &&Arc<Event>| &*event.object.key.namespace == "own";

@@ -77,7 +77,7 @@ async fn full_disk_refuses_writes_serves_reads_and_recovers_by_itself() {
     assert_eq!(store.get(&newest.key).await.unwrap().as_ref(), Some(newest));
     let page = store.list(ListQuery::all(Scope::all("pods"))).await.unwrap();
     assert_eq!(page.items.len(), written.len() + 1);
-    let mut watch = store.watch(Scope::all("pods"), 0).unwrap();
+    let mut watch = store.watch(Scope::all("pods"), 0).await.unwrap();
     events(&mut watch, written.len() + 1).await;
 
     fs::remove_file(filler).unwrap();

@@ -4,7 +4,15 @@ use fermion_store::{Commit, Error, Expect, FACTS_PER_PAGE_MAX, Fact, FactQuery, 
 use jiff::Timestamp;
 use serde_json::json;
 
-use crate::scratch::{Scratch, pod, put, write};
+use crate::scratch::{On, Scratch, on_both, pod, put, write};
+
+on_both!(
+    fact_is_recorded_once_however_often_it_is_tried,
+    kinds_do_not_share_idempotency_keys,
+    fact_of_a_refused_write_did_not_happen,
+    facts_are_found_by_namespace_and_time,
+    facts_are_read_page_by_page,
+);
 
 fn usage(idempotency_key: &str, namespace: &str, at_s: i64) -> Fact {
     Fact {
@@ -17,7 +25,7 @@ fn usage(idempotency_key: &str, namespace: &str, at_s: i64) -> Fact {
 }
 
 fn of(facts: Vec<Fact>) -> Commit {
-    Commit { writes: vec![], facts }
+    Commit { facts, ..Commit::default() }
 }
 
 fn query() -> FactQuery {
@@ -29,9 +37,8 @@ async fn keys(store: &fermion_store::Store, query: FactQuery) -> Vec<String> {
     page.items.into_iter().map(|fact| fact.idempotency_key).collect()
 }
 
-#[tokio::test]
-async fn fact_is_recorded_once_however_often_it_is_tried() {
-    let scratch = Scratch::new();
+async fn fact_is_recorded_once_however_often_it_is_tried(on: On) {
+    let scratch = Scratch::new(on).await;
     let fact = usage("a", "one", 7);
     scratch.store.commit(of(vec![fact.clone(), fact.clone()])).await.unwrap();
     let mut later = fact.clone();
@@ -49,9 +56,8 @@ async fn fact_is_recorded_once_however_often_it_is_tried() {
     assert_eq!(scratch.store.revision(), 0);
 }
 
-#[tokio::test]
-async fn kinds_do_not_share_idempotency_keys() {
-    let scratch = Scratch::new();
+async fn kinds_do_not_share_idempotency_keys(on: On) {
+    let scratch = Scratch::new(on).await;
     let mut other = usage("a", "one", 7);
     other.kind = "audit";
     scratch.store.commit(of(vec![usage("a", "one", 7), other])).await.unwrap();
@@ -60,9 +66,8 @@ async fn kinds_do_not_share_idempotency_keys() {
     assert_eq!(keys(&scratch.store, audit).await, ["a"]);
 }
 
-#[tokio::test]
-async fn fact_of_a_refused_write_did_not_happen() {
-    let scratch = Scratch::new();
+async fn fact_of_a_refused_write_did_not_happen(on: On) {
+    let scratch = Scratch::new(on).await;
     let store = &scratch.store;
     write(store, put(&pod("a"), Expect::Absent, 1)).await.unwrap();
     let mut commit = Commit::of(put(&pod("a"), Expect::Absent, 2));
@@ -75,9 +80,8 @@ async fn fact_of_a_refused_write_did_not_happen() {
     assert_eq!(keys(store, query()).await, ["a"]);
 }
 
-#[tokio::test]
-async fn facts_are_found_by_namespace_and_time() {
-    let scratch = Scratch::new();
+async fn facts_are_found_by_namespace_and_time(on: On) {
+    let scratch = Scratch::new(on).await;
     let store = &scratch.store;
     let facts = [("a", "one", 10), ("b", "two", 20), ("c", "one", 30), ("d", "one", 5)];
     let facts = facts.map(|(key, namespace, at_s)| usage(key, namespace, at_s));
@@ -91,9 +95,8 @@ async fn facts_are_found_by_namespace_and_time() {
     assert_eq!(keys(store, range).await, ["a"]);
 }
 
-#[tokio::test]
-async fn facts_are_read_page_by_page() {
-    let scratch = Scratch::new();
+async fn facts_are_read_page_by_page(on: On) {
+    let scratch = Scratch::new(on).await;
     let count = FACTS_PER_PAGE_MAX + 1;
     let facts = (0..count).map(|index| usage(&index.to_string(), "one", index as i64)).collect();
     scratch.store.commit(of(facts)).await.unwrap();

@@ -6,14 +6,17 @@ use std::os::unix::fs::PermissionsExt;
 use fermion_store::{Class, Error, Expect, ListQuery, Options, Scope, Store};
 use futures::future::maybe_done;
 
-use crate::scratch::{Scratch, delete, pod, put, spec, write};
+use crate::scratch::{On, Scratch, delete, on_both, pod, put, spec, write};
+
+on_both!(everything_is_there_after_a_restart, closed_store_refuses_everything, what_was_handed_over_before_closing_is_answered,);
 
 #[tokio::test]
 async fn second_opener_is_told_who_holds_the_directory() {
-    let scratch = Scratch::new();
-    let refused = Store::open(scratch.directory.path(), Options::default()).unwrap_err();
+    let place = tempfile::tempdir().unwrap();
+    let _store = Store::open(place.path(), Options::default()).unwrap();
+    let refused = Store::open(place.path(), Options::default()).unwrap_err();
     let Error::Locked { directory, pid } = &refused else { panic!("{refused}") };
-    assert_eq!(directory, scratch.directory.path());
+    assert_eq!(directory, place.path());
     assert_eq!(*pid, Some(std::process::id()));
     assert!(refused.to_string().contains("stop that process"), "{refused}");
     assert_eq!(refused.class(), Class::Unavailable);
@@ -21,10 +24,10 @@ async fn second_opener_is_told_who_holds_the_directory() {
 
 #[tokio::test]
 async fn directory_is_free_again_once_the_store_is_closed_or_dropped() {
-    let scratch = Scratch::new();
-    let clone = scratch.store.clone();
-    let watch = scratch.store.watch(Scope::all("pods"), 0).unwrap();
-    let Scratch { store, directory } = scratch;
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(directory.path(), Options::default()).unwrap();
+    let clone = store.clone();
+    let watch = store.watch(Scope::all("pods"), 0).await.unwrap();
     store.close().await;
     let second = Store::open(directory.path(), Options::default()).unwrap();
     drop((clone, watch));
@@ -32,9 +35,8 @@ async fn directory_is_free_again_once_the_store_is_closed_or_dropped() {
     Store::open(directory.path(), Options::default()).unwrap();
 }
 
-#[tokio::test]
-async fn everything_is_there_after_a_restart() {
-    let scratch = Scratch::new();
+async fn everything_is_there_after_a_restart(on: On) {
+    let scratch = Scratch::new(on).await;
     write(&scratch.store, put(&pod("a"), Expect::Absent, 1)).await.unwrap();
     write(&scratch.store, put(&pod("b"), Expect::Absent, 2)).await.unwrap();
     write(&scratch.store, delete(&pod("a"), Expect::Any)).await.unwrap();
@@ -46,9 +48,8 @@ async fn everything_is_there_after_a_restart() {
     assert_eq!(next.revision, 4);
 }
 
-#[tokio::test]
-async fn closed_store_refuses_everything() {
-    let scratch = Scratch::new();
+async fn closed_store_refuses_everything(on: On) {
+    let scratch = Scratch::new(on).await;
     let clone = scratch.store.clone();
     write(&clone, put(&pod("a"), Expect::Absent, 1)).await.unwrap();
     scratch.store.close().await;
@@ -60,9 +61,8 @@ async fn closed_store_refuses_everything() {
     clone.close().await;
 }
 
-#[tokio::test]
-async fn what_was_handed_over_before_closing_is_answered() {
-    let scratch = Scratch::new();
+async fn what_was_handed_over_before_closing_is_answered(on: On) {
+    let scratch = Scratch::new(on).await;
     let store = scratch.store.clone();
     let mut handed_over: Vec<_> = (0..20).map(|index| Box::pin(maybe_done(write(&store, put(&pod("a"), Expect::Any, index))))).collect();
     // The first poll of each hands it over.
@@ -79,8 +79,8 @@ async fn what_was_handed_over_before_closing_is_answered() {
 
 #[tokio::test]
 async fn nobody_else_may_read_the_files() {
-    let scratch = Scratch::new();
-    let directory = scratch.directory.path().join("deep/inside");
+    let place = tempfile::tempdir().unwrap();
+    let directory = place.path().join("deep/inside");
     let store = Store::open(&directory, Options::default()).unwrap();
     write(&store, put(&pod("a"), Expect::Any, 1)).await.unwrap();
     store.get(&pod("a")).await.unwrap();
@@ -104,7 +104,8 @@ fn what_is_no_database_is_not_opened() {
 
 #[tokio::test]
 async fn damaged_object_is_named_and_the_others_can_still_be_written() {
-    let Scratch { store, directory } = Scratch::new();
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(directory.path(), Options::default()).unwrap();
     write(&store, put(&pod("a"), Expect::Absent, 1)).await.unwrap();
     store.close().await;
     let database = rusqlite::Connection::open(directory.path().join("store.db")).unwrap();

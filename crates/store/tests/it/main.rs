@@ -1,6 +1,7 @@
 //! The store as its callers see it.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+mod cluster;
 mod compaction;
 mod concurrency;
 mod crash;

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use serde_json::json;
 
-use crate::scratch::{Scratch, delete, events, put, spec};
+use crate::scratch::{On, Scratch, delete, events, put, spec};
 
 #[derive(Clone, Debug)]
 enum Op {
@@ -184,6 +184,7 @@ async fn commit(scratch: &Scratch, model: &mut Model, writes: &[PlannedWrite], f
             })
             .into_iter()
             .collect(),
+        ..Commit::default()
     };
     let start = model.newest();
     let expected = model.commit(&commit);
@@ -238,7 +239,7 @@ async fn list(scratch: &Scratch, model: &Model, scope: &Scope, limit: usize, at:
 }
 
 async fn watch(scratch: &Scratch, model: &Model, scope: &Scope, since: u64) {
-    let mut watch = match scratch.store.watch(scope.clone(), since) {
+    let mut watch = match scratch.store.watch(scope.clone(), since).await {
         Ok(watch) => watch,
         Err(error) => {
             assert!(refused(Some(error), model, since));
@@ -286,8 +287,8 @@ fn refused(error: Option<Error>, model: &Model, revision: u64) -> bool {
     }
 }
 
-async fn run(ops: Vec<Op>) {
-    let mut scratch = Scratch::with(options());
+async fn run(on: On, ops: Vec<Op>) {
+    let mut scratch = Scratch::with(on, options()).await;
     let mut model = Model::default();
     for op in ops {
         match op {
@@ -318,14 +319,22 @@ async fn run(ops: Vec<Op>) {
     assert_eq!((facts.len(), found), (model.facts.len(), model.facts));
 }
 
+fn block_on(test: impl Future<Output = ()>) {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(test);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
     #[test]
-    fn store_does_what_the_model_does(ops in prop::collection::vec(any_op(), 1..60)) {
-        tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap()
-            .block_on(run(ops));
+    fn store_on_sqlite_does_what_the_model_does(ops in prop::collection::vec(any_op(), 1..60)) {
+        block_on(run(On::Sqlite, ops));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+    #[test]
+    fn store_on_postgres_does_what_the_model_does(ops in prop::collection::vec(any_op(), 1..60)) {
+        block_on(run(On::Postgres, ops));
     }
 }

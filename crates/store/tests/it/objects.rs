@@ -3,11 +3,25 @@
 use fermion_store::{Commit, Error, EventKind, Expect, Key, ListQuery, Scope};
 use serde_json::json;
 
-use crate::scratch::{Scratch, body, delete, events, object, pod, put, spec, write};
+use crate::scratch::{On, Scratch, body, delete, events, object, on_both, pod, put, spec, write};
 
-#[tokio::test]
-async fn written_object_reads_back_with_its_revision() {
-    let scratch = Scratch::new();
+on_both!(
+    written_object_reads_back_with_its_revision,
+    expectations_decide_what_is_written,
+    deletion_answers_the_last_body_at_its_own_revision,
+    refused_write_takes_the_whole_commit_with_it,
+    later_writes_of_a_commit_see_the_earlier_ones,
+    racing_creates_of_one_name_have_one_winner,
+    what_cannot_be_stored_is_refused_before_it_is_written,
+    hostile_text_is_stored_as_it_is,
+    lists_are_ordered_and_scoped,
+    pages_of_one_listing_are_of_one_snapshot,
+    revision_that_is_not_there_yet_cannot_be_asked_for,
+    object_written_as_read_keeps_everything_but_its_revision,
+);
+
+async fn written_object_reads_back_with_its_revision(on: On) {
+    let scratch = Scratch::new(on).await;
     let store = &scratch.store;
     let written = write(store, put(&pod("a"), Expect::Absent, "one")).await.unwrap();
     assert_eq!(written.revision, 1);
@@ -18,9 +32,8 @@ async fn written_object_reads_back_with_its_revision() {
     assert_eq!(store.get(&pod("b")).await.unwrap(), None);
 }
 
-#[tokio::test]
-async fn expectations_decide_what_is_written() {
-    let scratch = Scratch::new();
+async fn expectations_decide_what_is_written(on: On) {
+    let scratch = Scratch::new(on).await;
     let store = &scratch.store;
     let a = pod("a");
     let missing = write(store, put(&a, Expect::Revision(1), "x")).await.unwrap_err();
@@ -44,9 +57,8 @@ async fn expectations_decide_what_is_written() {
     assert_eq!(spec(&store.get(&a).await.unwrap().unwrap()), "three");
 }
 
-#[tokio::test]
-async fn deletion_answers_the_last_body_at_its_own_revision() {
-    let scratch = Scratch::new();
+async fn deletion_answers_the_last_body_at_its_own_revision(on: On) {
+    let scratch = Scratch::new(on).await;
     let store = &scratch.store;
     write(store, put(&pod("a"), Expect::Absent, "one")).await.unwrap();
     let deleted = write(store, delete(&pod("a"), Expect::Revision(1))).await.unwrap();
@@ -57,9 +69,8 @@ async fn deletion_answers_the_last_body_at_its_own_revision() {
     assert_eq!(again.revision, 3);
 }
 
-#[tokio::test]
-async fn refused_write_takes_the_whole_commit_with_it() {
-    let scratch = Scratch::new();
+async fn refused_write_takes_the_whole_commit_with_it(on: On) {
+    let scratch = Scratch::new(on).await;
     let store = &scratch.store;
     write(store, put(&pod("old"), Expect::Absent, "one")).await.unwrap();
     let commit = Commit {
@@ -69,7 +80,7 @@ async fn refused_write_takes_the_whole_commit_with_it() {
             delete(&pod("old"), Expect::Any),
             put(&pod("new"), Expect::Absent, "x"),
         ],
-        facts: vec![],
+        ..Commit::default()
     };
     let refused = store.commit(commit).await.unwrap_err();
     assert!(matches!(refused, Error::AlreadyExists { key } if key == pod("new")));
@@ -78,12 +89,11 @@ async fn refused_write_takes_the_whole_commit_with_it() {
     assert_eq!(write(store, put(&pod("next"), Expect::Absent, "x")).await.unwrap().revision, 2);
 }
 
-#[tokio::test]
-async fn later_writes_of_a_commit_see_the_earlier_ones() {
-    let scratch = Scratch::new();
+async fn later_writes_of_a_commit_see_the_earlier_ones(on: On) {
+    let scratch = Scratch::new(on).await;
     let store = &scratch.store;
     let a = pod("a");
-    let mut watch = store.watch(Scope::all("pods"), 0).unwrap();
+    let mut watch = store.watch(Scope::all("pods"), 0).await.unwrap();
     let commit = Commit {
         writes: vec![
             put(&a, Expect::Absent, "one"),
@@ -91,7 +101,7 @@ async fn later_writes_of_a_commit_see_the_earlier_ones() {
             delete(&a, Expect::Revision(2)),
             put(&a, Expect::Absent, "three"),
         ],
-        facts: vec![],
+        ..Commit::default()
     };
     let stored = store.commit(commit).await.unwrap();
     assert_eq!(stored.iter().map(|s| s.revision).collect::<Vec<_>>(), [1, 2, 3, 4]);
@@ -101,9 +111,8 @@ async fn later_writes_of_a_commit_see_the_earlier_ones() {
     assert_eq!(seen, [(EventKind::Added, None), (EventKind::Modified, Some(1)), (EventKind::Deleted, Some(2)), (EventKind::Added, None)]);
 }
 
-#[tokio::test]
-async fn racing_creates_of_one_name_have_one_winner() {
-    let scratch = Scratch::new();
+async fn racing_creates_of_one_name_have_one_winner(on: On) {
+    let scratch = Scratch::new(on).await;
     let store = &scratch.store;
     let racers: Vec<_> = (0..64)
         .map(|index| {
@@ -123,12 +132,12 @@ async fn racing_creates_of_one_name_have_one_winner() {
     assert_eq!(store.revision(), 1);
 }
 
-#[tokio::test]
-async fn what_cannot_be_stored_is_refused_before_it_is_written() {
-    let scratch = Scratch::new();
+async fn what_cannot_be_stored_is_refused_before_it_is_written(on: On) {
+    let scratch = Scratch::new(on).await;
     let store = &scratch.store;
     let nameless = Key::new("pods", "default", "");
     let wrong = [
+        put(&pod("a\0b"), Expect::Any, "x"),
         put(&nameless, Expect::Any, "x"),
         fermion_store::Write::Put { key: pod("a"), expect: Expect::Any, object: json!("text") },
         fermion_store::Write::Put { key: pod("a"), expect: Expect::Any, object: json!({}) },
@@ -142,11 +151,10 @@ async fn what_cannot_be_stored_is_refused_before_it_is_written() {
     assert_eq!(store.revision(), 0);
 }
 
-#[tokio::test]
-async fn hostile_text_is_stored_as_it_is() {
-    let scratch = Scratch::new();
+async fn hostile_text_is_stored_as_it_is(on: On) {
+    let scratch = Scratch::new(on).await;
     let store = &scratch.store;
-    let key = Key::new("pods", "';--", "a\0b\u{202e}\"{}%_/../é");
+    let key = Key::new("pods", "';--", "ab\u{202e}\"{}%_/../é");
     let text = "\u{0}\u{7f}\"\\\n\u{2028}😀'; DROP TABLE log;--";
     let stored = write(store, put(&key, Expect::Absent, text)).await.unwrap();
     let read = store.get(&key).await.unwrap().unwrap();
@@ -161,9 +169,8 @@ async fn names(store: &fermion_store::Store, query: ListQuery) -> Vec<String> {
     page.items.iter().map(|stored| stored.key.to_string()).collect()
 }
 
-#[tokio::test]
-async fn lists_are_ordered_and_scoped() {
-    let scratch = Scratch::new();
+async fn lists_are_ordered_and_scoped(on: On) {
+    let scratch = Scratch::new(on).await;
     let store = &scratch.store;
     for (resource, namespace, name) in
         [("pods", "b", "1"), ("pods", "a", "2"), ("nodes", "", "n"), ("pods", "a", "1"), ("pods", "a-b", "1"), ("podsx", "a", "1")]
@@ -185,9 +192,8 @@ async fn lists_are_ordered_and_scoped() {
     assert_eq!(names(store, ListQuery::all(Scope::all("none"))).await, Vec::<String>::new());
 }
 
-#[tokio::test]
-async fn pages_of_one_listing_are_of_one_snapshot() {
-    let scratch = Scratch::new();
+async fn pages_of_one_listing_are_of_one_snapshot(on: On) {
+    let scratch = Scratch::new(on).await;
     let store = &scratch.store;
     let key = |index: usize| pod(&format!("p{index:02}"));
     for index in 0..10 {
@@ -217,21 +223,19 @@ async fn pages_of_one_listing_are_of_one_snapshot() {
     assert!(pages.iter().all(|stored| spec(stored) == "old"));
 }
 
-#[tokio::test]
-async fn revision_that_is_not_there_yet_cannot_be_asked_for() {
-    let scratch = Scratch::new();
+async fn revision_that_is_not_there_yet_cannot_be_asked_for(on: On) {
+    let scratch = Scratch::new(on).await;
     let store = &scratch.store;
     write(store, put(&pod("a"), Expect::Absent, "x")).await.unwrap();
     let query = ListQuery { at_revision: Some(2), ..ListQuery::all(Scope::all("pods")) };
     let refused = store.list(query).await.unwrap_err();
     assert!(matches!(refused, Error::Future { requested: 2, newest: 1 }));
-    let refused = store.watch(Scope::all("pods"), 2).err().unwrap();
+    let refused = store.watch(Scope::all("pods"), 2).await.err().unwrap();
     assert!(matches!(refused, Error::Future { requested: 2, newest: 1 }));
 }
 
-#[tokio::test]
-async fn object_written_as_read_keeps_everything_but_its_revision() {
-    let scratch = Scratch::new();
+async fn object_written_as_read_keeps_everything_but_its_revision(on: On) {
+    let scratch = Scratch::new(on).await;
     let store = &scratch.store;
     let key = pod("a");
     let mut given = object(&key, json!({"numbers": [1, -1, 1.5, u64::MAX], "nothing": null}));

@@ -7,32 +7,112 @@ use std::sync::Arc;
 use std::time::Duration;
 use tempfile::TempDir;
 
+use crate::cluster::Cluster;
+
 /// Longer than anything here takes; a test that waits so long has failed.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// A store in a directory of its own.
+/// Which database a test runs on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum On {
+    Sqlite,
+    Postgres,
+}
+
+/// Makes tests of functions that take an [`On`]: one for each database, called
+/// `sqlite::NAME` and `postgres::NAME`.
+macro_rules! on_both {
+    ($($name:ident),+ $(,)?) => {
+        $crate::scratch::on_both!(@ "current_thread" $($name),+);
+    };
+    (multi_thread: $($name:ident),+ $(,)?) => {
+        $crate::scratch::on_both!(@ "multi_thread" $($name),+);
+    };
+    (@ $flavor:literal $($name:ident),+) => {
+        mod sqlite {
+            $(
+                #[tokio::test(flavor = $flavor)]
+                async fn $name() {
+                    super::$name($crate::scratch::On::Sqlite).await;
+                }
+            )+
+        }
+        mod postgres {
+            $(
+                #[tokio::test(flavor = $flavor)]
+                async fn $name() {
+                    super::$name($crate::scratch::On::Postgres).await;
+                }
+            )+
+        }
+    };
+}
+pub(crate) use on_both;
+
+/// A store in a database of its own.
 pub(crate) struct Scratch {
     pub(crate) store: Store,
-    pub(crate) directory: TempDir,
+    pub(crate) place: Place,
+}
+
+/// Where a store is kept.
+pub(crate) enum Place {
+    Directory(TempDir),
+    Database(Database),
+}
+
+/// A database that is dropped with this.
+pub(crate) struct Database(pub(crate) String);
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        Cluster::shared().drop_database(&self.0);
+    }
+}
+
+impl Place {
+    pub(crate) fn new(on: On) -> Self {
+        match on {
+            On::Sqlite => Self::Directory(tempfile::tempdir().unwrap()),
+            On::Postgres => Self::Database(Database(Cluster::shared().database())),
+        }
+    }
+
+    /// What another process can open it by.
+    pub(crate) fn address(&self) -> String {
+        match self {
+            Self::Directory(directory) => directory.path().display().to_string(),
+            Self::Database(database) => Cluster::shared().url(&database.0),
+        }
+    }
+
+    pub(crate) async fn open(&self, options: Options) -> Result<Store, Error> {
+        open(&self.address(), options).await
+    }
+}
+
+/// Opens a directory or a database.
+pub(crate) async fn open(address: &str, options: Options) -> Result<Store, Error> {
+    if address.starts_with('/') { Store::open(address.as_ref(), options) } else { Store::connect(address, options).await }
 }
 
 impl Scratch {
-    pub(crate) fn new() -> Self {
-        Self::with(Options::default())
+    pub(crate) async fn new(on: On) -> Self {
+        Self::with(on, Options::default()).await
     }
 
-    pub(crate) fn with(options: Options) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let store = Store::open(directory.path(), options).unwrap();
-        Self { store, directory }
+    pub(crate) async fn with(on: On, options: Options) -> Self {
+        let place = Place::new(on);
+        let store = place.open(options).await.unwrap();
+        Self { store, place }
     }
 
     /// Closes the store and opens it again, as a restart does.
     pub(crate) async fn reopen(self, options: Options) -> Self {
-        let Self { store, directory } = self;
+        let Self { store, place } = self;
         store.close().await;
-        let store = Store::open(directory.path(), options).unwrap();
-        Self { store, directory }
+        let store = place.open(options).await.unwrap();
+        Self { store, place }
     }
 }
 

@@ -3,15 +3,25 @@
 use fermion_store::{Error, EventKind, Expect, Key, Options, Scope};
 use futures::{FutureExt, StreamExt};
 
-use crate::scratch::{Scratch, delete, events, pod, put, spec, within, write};
+use crate::scratch::{On, Scratch, delete, events, on_both, pod, put, spec, within, write};
 
-#[tokio::test]
-async fn watch_sees_what_was_written_before_and_after_it_began() {
-    let scratch = Scratch::new();
+on_both!(
+    watch_sees_what_was_written_before_and_after_it_began,
+    watch_sees_only_its_scope,
+    slow_watcher_misses_nothing_that_left_memory,
+    large_bodies_do_not_pile_up_in_memory,
+    progress_says_from_where_a_new_watch_misses_nothing,
+    watcher_is_woken_by_the_write_it_waits_for,
+    watch_from_a_list_misses_nothing_while_others_write,
+    watch_ends_when_the_store_is_closed,
+);
+
+async fn watch_sees_what_was_written_before_and_after_it_began(on: On) {
+    let scratch = Scratch::new(on).await;
     let store = &scratch.store;
     write(store, put(&pod("a"), Expect::Absent, 1)).await.unwrap();
     write(store, put(&pod("a"), Expect::Any, 2)).await.unwrap();
-    let mut watch = store.watch(Scope::all("pods"), 1).unwrap();
+    let mut watch = store.watch(Scope::all("pods"), 1).await.unwrap();
     write(store, delete(&pod("a"), Expect::Any)).await.unwrap();
     write(store, put(&pod("a"), Expect::Absent, 4)).await.unwrap();
 
@@ -34,16 +44,18 @@ async fn watch_sees_what_was_written_before_and_after_it_began() {
     assert!(watch.next().now_or_never().is_none());
 }
 
-#[tokio::test]
-async fn watch_sees_only_its_scope() {
-    let scratch = Scratch::new();
+async fn watch_sees_only_its_scope(on: On) {
+    let scratch = Scratch::new(on).await;
     let store = &scratch.store;
     let mut one_namespace = Scope::all("pods");
     one_namespace.namespace = Some("a".into());
     let mut one_object = one_namespace.clone();
     one_object.name = Some("x".into());
     let scopes = [Scope::all("pods"), one_namespace, one_object];
-    let mut live = scopes.clone().map(|scope| store.watch(scope, 0).unwrap());
+    let mut live = Vec::new();
+    for scope in scopes.clone() {
+        live.push(store.watch(scope, 0).await.unwrap());
+    }
     for (resource, namespace, name) in [("pods", "a", "x"), ("pods", "a", "y"), ("pods", "b", "x"), ("nodes", "", "x")] {
         let key = Key::new(resource, namespace, name);
         write(store, put(&key, Expect::Absent, 0)).await.unwrap();
@@ -57,19 +69,18 @@ async fn watch_sees_only_its_scope() {
     // The same from disk, where a store that was just opened has to look.
     let scratch = scratch.reopen(Options::default()).await;
     for (scope, expected) in scopes.into_iter().zip(expected) {
-        let mut watch = scratch.store.watch(scope, 0).unwrap();
+        let mut watch = scratch.store.watch(scope, 0).await.unwrap();
         let seen = events(&mut watch, expected.len()).await;
         assert_eq!(seen.iter().map(|event| event.revision).collect::<Vec<_>>(), expected);
     }
 }
 
-#[tokio::test]
-async fn slow_watcher_misses_nothing_that_left_memory() {
+async fn slow_watcher_misses_nothing_that_left_memory(on: On) {
     const WRITES: u64 = 1_000;
-    let scratch = Scratch::with(Options { recent_events_max: 4, ..Options::default() });
+    let scratch = Scratch::with(on, Options { recent_events_max: 4, ..Options::default() }).await;
     let store = &scratch.store;
-    let mut slow = store.watch(Scope::all("pods"), 0).unwrap();
-    let mut quiet = store.watch(Scope::all("nodes"), 0).unwrap();
+    let mut slow = store.watch(Scope::all("pods"), 0).await.unwrap();
+    let mut quiet = store.watch(Scope::all("nodes"), 0).await.unwrap();
     write(store, put(&pod("a"), Expect::Any, 1)).await.unwrap();
     events(&mut slow, 1).await;
     for index in 2..=WRITES {
@@ -86,11 +97,10 @@ async fn slow_watcher_misses_nothing_that_left_memory() {
     assert!(quiet.next().now_or_never().is_none());
 }
 
-#[tokio::test]
-async fn large_bodies_do_not_pile_up_in_memory() {
-    let scratch = Scratch::with(Options { recent_bytes_max: 4096, ..Options::default() });
+async fn large_bodies_do_not_pile_up_in_memory(on: On) {
+    let scratch = Scratch::with(on, Options { recent_bytes_max: 4096, ..Options::default() }).await;
     let store = &scratch.store;
-    let mut watch = store.watch(Scope::all("pods"), 0).unwrap();
+    let mut watch = store.watch(Scope::all("pods"), 0).await.unwrap();
     for index in 0..8 {
         write(store, put(&pod("a"), Expect::Any, "x".repeat(3000 * index))).await.unwrap();
     }
@@ -99,11 +109,10 @@ async fn large_bodies_do_not_pile_up_in_memory() {
     }
 }
 
-#[tokio::test]
-async fn progress_says_from_where_a_new_watch_misses_nothing() {
-    let scratch = Scratch::new();
+async fn progress_says_from_where_a_new_watch_misses_nothing(on: On) {
+    let scratch = Scratch::new(on).await;
     let store = &scratch.store;
-    let mut watch = store.watch(Scope::all("pods"), 0).unwrap();
+    let mut watch = store.watch(Scope::all("pods"), 0).await.unwrap();
     assert_eq!(watch.progress(), 0);
     let node = Key::new("nodes", "", "n");
     for index in 0..3 {
@@ -123,20 +132,18 @@ async fn progress_says_from_where_a_new_watch_misses_nothing() {
     assert_eq!(watch.progress(), 7);
 }
 
-#[tokio::test]
-async fn watcher_is_woken_by_the_write_it_waits_for() {
-    let scratch = Scratch::new();
+async fn watcher_is_woken_by_the_write_it_waits_for(on: On) {
+    let scratch = Scratch::new(on).await;
     let store = &scratch.store;
-    let mut watch = store.watch(Scope::all("pods"), 0).unwrap();
+    let mut watch = store.watch(Scope::all("pods"), 0).await.unwrap();
     let waiting = tokio::spawn(async move { watch.next().await.unwrap().unwrap().revision });
     tokio::task::yield_now().await;
     write(store, put(&pod("a"), Expect::Any, 1)).await.unwrap();
     assert_eq!(within(waiting).await.unwrap(), 1);
 }
 
-#[tokio::test]
-async fn watch_from_a_list_misses_nothing_while_others_write() {
-    let scratch = Scratch::new();
+async fn watch_from_a_list_misses_nothing_while_others_write(on: On) {
+    let scratch = Scratch::new(on).await;
     let store = scratch.store.clone();
     let writer = tokio::spawn(async move {
         for index in 0..500 {
@@ -147,9 +154,9 @@ async fn watch_from_a_list_misses_nothing_while_others_write() {
     while !writer.is_finished() {
         let page = store.list(fermion_store::ListQuery::all(Scope::all("pods"))).await.unwrap();
         // What a list or a get showed can be watched from at once.
-        let mut watch = store.watch(Scope::all("pods"), page.revision).unwrap();
+        let mut watch = store.watch(Scope::all("pods"), page.revision).await.unwrap();
         if let Some(stored) = store.get(&pod("a")).await.unwrap() {
-            store.watch(Scope::all("pods"), stored.revision).unwrap();
+            store.watch(Scope::all("pods"), stored.revision).await.unwrap();
         }
         if page.revision < 500 {
             assert_eq!(events(&mut watch, 1).await[0].revision, page.revision + 1);
@@ -158,10 +165,9 @@ async fn watch_from_a_list_misses_nothing_while_others_write() {
     writer.await.unwrap();
 }
 
-#[tokio::test]
-async fn watch_ends_when_the_store_is_closed() {
-    let scratch = Scratch::new();
-    let mut watch = scratch.store.watch(Scope::all("pods"), 0).unwrap();
+async fn watch_ends_when_the_store_is_closed(on: On) {
+    let scratch = Scratch::new(on).await;
+    let mut watch = scratch.store.watch(Scope::all("pods"), 0).await.unwrap();
     write(&scratch.store, put(&pod("a"), Expect::Any, 1)).await.unwrap();
     scratch.store.close().await;
     assert_eq!(events(&mut watch, 1).await[0].revision, 1);

@@ -113,7 +113,7 @@ impl Drop for Lease {
 }
 
 fn open(database: &PathBuf) -> Result<Connection, Error> {
-    let failed = |source| Error::database("open it for reading", source);
+    let failed = |source| Error::sqlite("open it for reading", source);
     // Not SQLITE_OPEN_READ_ONLY: a reader too has to be able to map the write-ahead log's index.
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(database, flags).map_err(failed)?;

@@ -7,11 +7,9 @@ use rusqlite::{Connection, OptionalExtension};
 use tokio::sync::oneshot;
 
 use super::Writer;
+use crate::compaction::{Due, STEP_REVISIONS, due};
 use crate::error::Error;
-use crate::schema::Extent;
-
-/// Log entries looked at in one transaction, so that a writer that comes meanwhile waits milliseconds.
-const STEP_REVISIONS: u64 = 500;
+use crate::extent::Extent;
 
 /// What callers asked to be compacted.
 #[derive(Default)]
@@ -91,26 +89,19 @@ impl Writer {
 
     /// How far the next step goes, if one is due.
     fn step_target(&self) -> Result<Option<u64>, Error> {
-        let Extent { compacted, newest } = self.extent;
-        let step = compacted + STEP_REVISIONS;
-        let requested = self.compaction.target();
-        if requested > compacted {
-            return Ok(Some(step.min(requested)));
+        match due(self.extent, self.compaction.target(), &self.options) {
+            Due::No => Ok(None),
+            Due::Now(through) => Ok(Some(through)),
+            Due::IfWrittenBefore(through, age) => {
+                let age_us = (self.options.now)().as_microsecond() - written_at_us(&self.connection, through)?;
+                Ok(u128::try_from(age_us).is_ok_and(|found| found >= age.as_micros()).then_some(through))
+            }
         }
-        if step > newest.saturating_sub(self.options.keep_revisions_min) {
-            return Ok(None);
-        }
-        if step <= newest.saturating_sub(self.options.keep_revisions_max) {
-            return Ok(Some(step));
-        }
-        let age_us = (self.options.now)().as_microsecond() - written_at_us(&self.connection, step)?;
-        let old = u128::try_from(age_us).is_ok_and(|age| age >= self.options.keep_for.as_micros());
-        Ok(old.then_some(step))
     }
 }
 
 fn database(source: rusqlite::Error) -> Error {
-    Error::database("compact its log", source)
+    Error::sqlite("compact its log", source)
 }
 
 fn written_at_us(connection: &Connection, revision: u64) -> Result<i64, Error> {
@@ -160,7 +151,7 @@ mod tests {
     #[test]
     fn compacted_log_holds_only_the_objects_that_exist_and_what_came_later() {
         let connection = Connection::open_in_memory().unwrap();
-        crate::schema::migrate(&connection, 0).unwrap();
+        crate::sqlite::schema::migrate(&connection, 0).unwrap();
         // (revision, what it replaced, whether it is a deletion)
         let log = [
             (1, None, false),    // a
@@ -185,6 +176,6 @@ mod tests {
         assert_eq!(kept(), [2, 5, 6, 7]);
         compact(&connection, 5, 7).unwrap();
         assert_eq!(kept(), [6]);
-        assert_eq!(Extent::read(&connection).unwrap(), Extent { compacted: 7, newest: 7 });
+        assert_eq!(crate::sqlite::schema::extent(&connection).unwrap(), Extent { compacted: 7, newest: 7 });
     }
 }

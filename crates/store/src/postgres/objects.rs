@@ -1,0 +1,92 @@
+//! Reading objects: one, or a page of many as they were at one revision.
+
+use bytes::Bytes;
+use tokio_postgres::Row;
+
+use super::schema::{EXTENT, read_extent};
+use super::session::Session;
+use crate::error::Error;
+use crate::list::{ListQuery, Page};
+use crate::object::{Key, Scope, Stored};
+use crate::sql::{Dialect, Sql};
+
+fn database(source: tokio_postgres::Error) -> Error {
+    Error::postgres("read objects", source)
+}
+
+/// Reads the newest version of one object.
+pub(super) async fn get(session: &Session, key: &Key) -> Result<Option<Stored>, Error> {
+    let statement = session
+        .prepare(
+            "SELECT log.revision, log.body FROM objects JOIN log ON log.revision = objects.revision \
+             WHERE objects.resource = $1 AND objects.namespace = $2 AND objects.name = $3",
+        )
+        .await
+        .map_err(database)?;
+    let rows = session.query(&statement, &[&&*key.resource, &&*key.namespace, &&*key.name]).await.map_err(database)?;
+    Ok(rows.first().map(|row| Stored { key: key.clone(), revision: row.get::<_, i64>(0) as u64, body: body(row, 1) }))
+}
+
+pub(super) fn body(row: &Row, column: usize) -> Bytes {
+    Bytes::copy_from_slice(row.get(column))
+}
+
+/// Opens a transaction in which everything is as it was when it began.
+pub(super) const SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+
+/// Reads a page of objects, in a transaction of its own.
+pub(super) async fn page(session: &Session, query: &ListQuery) -> Result<Page, Error> {
+    let extent = session.prepare(EXTENT).await.map_err(database)?;
+    let Some(sql) = Sql::page(Dialect::Postgres, query, query.at_revision) else {
+        let extent = read_extent(&session.query(&extent, &[]).await.map_err(database)?)?;
+        let revision = query.at_revision.unwrap_or(extent.newest);
+        extent.check(revision)?;
+        return Ok(Page::empty(revision, query.count));
+    };
+    // All of the query, not only what follows the page before.
+    let whole = ListQuery { start_after: None, ..query.clone() };
+    let total = if query.count { Sql::count(Dialect::Postgres, &whole, query.at_revision) } else { None };
+    // Prepared before, so that the transaction is one round trip.
+    session.prepare(&sql.text).await.map_err(database)?;
+    if let Some(total) = &total {
+        session.prepare(&total.text).await.map_err(database)?;
+    }
+    let (begun, extent, rows, total) = futures::join!(session.run(SNAPSHOT), session.query(&extent, &[]), session.query_sql(&sql), async {
+        match &total {
+            Some(total) => session.query_sql(total).await.map(Some),
+            None => Ok(None),
+        }
+    },);
+    begun.map_err(database)?;
+    let extent = read_extent(&extent.map_err(database)?)?;
+    let revision = query.at_revision.unwrap_or(extent.newest);
+    extent.check(revision)?;
+    let mut page = Page::empty(revision, query.count);
+    page.items = rows.map_err(database)?.iter().map(|row| stored(row, &query.scope)).collect();
+    page.total = total.map_err(database)?.as_deref().map(count);
+    if let Some(limit) = query.bound()
+        && page.items.len() > limit
+    {
+        page.items.truncate(limit);
+        if query.order.is_none() {
+            page.next = page.items.last().map(|last| (last.key.namespace.to_string(), last.key.name.to_string()));
+        }
+        if query.is_plain() {
+            let rest = ListQuery { start_after: page.next.clone(), ..query.clone() };
+            if let Some(rest) = Sql::count(Dialect::Postgres, &rest, query.at_revision) {
+                page.remaining = Some(count(&session.query_sql(&rest).await.map_err(database)?));
+            }
+        }
+    }
+    session.run("COMMIT").await.map_err(database)?;
+    Ok(page)
+}
+
+fn stored(row: &Row, scope: &Scope) -> Stored {
+    let key = Key::new(scope.resource.clone(), row.get::<_, &str>(0), row.get::<_, &str>(1));
+    Stored { key, revision: row.get::<_, i64>(2) as u64, body: body(row, 3) }
+}
+
+fn count(rows: &[Row]) -> u64 {
+    rows.first().map_or(0, |row| row.get::<_, i64>(0) as u64)
+}
