@@ -42,6 +42,11 @@ pub(crate) const TO_TEST: [Package; 6] = [
     Package { name: "tar", reason: "opens npm packages", file: "/usr/bin/tar" },
     Package { name: "curl", reason: "asks pods from outside of the platform", file: "/usr/bin/curl" },
     Package { name: "bsdutils", reason: "gives commands under test a terminal, through script", file: "/usr/bin/script" },
+    Package {
+        name: "postgresql",
+        reason: "is the other database of the store, in clusters of the tests' own",
+        file: "/usr/lib/postgresql",
+    },
     Package { name: "git", reason: "lists the files of the source tree", file: "/usr/bin/git" },
 ];
 

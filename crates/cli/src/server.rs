@@ -42,6 +42,10 @@ pub(crate) struct ServerArgs {
     /// Address to listen on
     #[arg(long, default_value = "127.0.0.1:6780")]
     pub(crate) listen: SocketAddr,
+    /// PostgreSQL database to keep everything in, which several servers may share
+    /// [default: SQLite in the home]. A password is better kept in PGPASSFILE or PGPASSWORD
+    #[arg(long, env = "FERMION_DATABASE", hide_env_values = true, value_name = "URL")]
+    pub(crate) database: Option<String>,
     /// Run no pods on this machine
     #[arg(long)]
     pub(crate) no_node: bool,
@@ -81,7 +85,10 @@ pub(crate) async fn run(arguments: ServerArgs) -> anyhow::Result<()> {
     start_log();
     let home = home(arguments.home)?;
     create_home(&home)?;
-    let store = Store::open(&home.join("data"), fermion_store::Options::default())?;
+    let store = match &arguments.database {
+        Some(url) => Store::connect(url, fermion_store::Options::default()).await?,
+        None => Store::open(&home.join("data"), fermion_store::Options::default())?,
+    };
     let listener = TcpListener::bind(arguments.listen)
         .await
         .with_context(|| format!("cannot listen on {}: choose another address with --listen", arguments.listen))?;

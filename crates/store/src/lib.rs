@@ -116,7 +116,8 @@ impl Store {
     ///
     /// `url` is as libpq's: `postgres://user:password@host,host/database?parameters`, with the parameters
     /// `sslmode` (`disable`, `require`, `verify-full`) and `sslrootcert` (a file) for TLS. Whatever is
-    /// required is verified. Without `sslmode`, TLS is required unless the host is this machine.
+    /// required is verified. Without `sslmode`, TLS is required unless the host is this machine. A
+    /// password that it does not hold is taken from `PGPASSWORD`, or from the file that `PGPASSFILE` names.
     pub async fn connect(url: &str, options: Options) -> Result<Self, Error> {
         let postgres::Opened { database, hub, sender, tasks } = postgres::open(url, options).await?;
         Ok(Self::of(hub, Backend::Postgres(database), sender, Running::Tasks { _tasks: tasks }))

@@ -19,6 +19,7 @@ mod feed;
 mod leases;
 mod log;
 mod objects;
+mod password;
 mod pool;
 mod schema;
 mod session;

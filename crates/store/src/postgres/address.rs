@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio_postgres::Config;
 use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
 
+use super::password;
 use super::tls::Tls;
 use crate::error::Error;
 
@@ -54,6 +55,11 @@ impl Address {
         };
         config.ssl_mode(if encrypted { SslMode::Require } else { SslMode::Disable });
         let tls = if encrypted { Tls::verifying(roots.as_deref())? } else { Tls::default() };
+        if config.get_password().is_none()
+            && let Some(password) = password::find(&config)
+        {
+            config.password(password);
+        }
         if config.get_connect_timeout().is_none() {
             config.connect_timeout(CONNECT_TIMEOUT);
         }

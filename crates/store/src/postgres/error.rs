@@ -19,8 +19,7 @@ pub(super) enum Reaction {
 pub(super) fn reaction(error: &tokio_postgres::Error) -> Reaction {
     let Some(state) = error.code() else {
         // Not from the database: the connection, or a value that does not fit its parameter.
-        let ours = error.is_closed() || std::error::Error::source(error).is_some_and(|cause| cause.is::<std::io::Error>());
-        return if ours || !is_conversion(error) { Reaction::Reconnect } else { Reaction::GiveUp };
+        return if is_conversion(error) { Reaction::GiveUp } else { Reaction::Reconnect };
     };
     match *state {
         // Also a deadlock, and a lock that did not come in time.

@@ -50,13 +50,16 @@ pub(super) async fn chunk(session: &Session, scope: &Scope, after: u64, newest: 
     Ok(chunk.complete(newest))
 }
 
-/// Reads the events after a revision, of every resource, and how far the log reaches.
+/// Reads the events after a revision, of every resource, and how far the log reaches. There are none if
+/// it no longer reaches back to there.
 pub(super) async fn after(session: &Session, revision: u64, events_max: usize) -> Result<(Extent, Vec<Event>), Error> {
     let mut sql = Sql::new(Dialect::Postgres);
     columns(&mut sql);
     sql.integer(revision as i64).push(" ORDER BY log.revision LIMIT ").integer(events_max as i64);
     let (extent, rows) = read(session, &sql).await?;
-    Ok((extent, rows.iter().map(|row| event(row, None)).collect()))
+    // What compacted events replaced is gone.
+    let whole = extent.compacted <= revision;
+    Ok((extent, rows.iter().filter(|_| whole).map(|row| event(row, None)).collect()))
 }
 
 async fn read(session: &Session, sql: &Sql) -> Result<(Extent, Vec<Row>), Error> {

@@ -50,14 +50,14 @@ impl Cluster {
             loop {
                 // One at a time looks whether it is there, and makes it if not.
                 lock.lock().unwrap();
-                if !runs(&directory) {
+                if !is_ready(&directory) {
                     let cluster = Self::make(&directory, "");
                     fs::write(directory.join("port"), cluster.port.to_string()).unwrap();
                     bury(&directory);
                 }
                 // The kernel may let go of one lock before it gives the other.
                 lock.lock_shared().unwrap();
-                if runs(&directory) {
+                if is_ready(&directory) {
                     let port = fs::read_to_string(directory.join("port")).unwrap().parse().unwrap();
                     return Self { directory, port, _lock: Some(lock) };
                 }
@@ -76,7 +76,7 @@ impl Cluster {
             .args(["--no-sync", "--username=postgres", "--auth-local=trust", "--auth-host=scram-sha-256"])
             .arg("--pgdata")
             .arg(&data));
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         let sockets = directory.join("run");
         let configuration = format!("{SETTINGS}port = {port}\nunix_socket_directories = '{}'\n{settings}", sockets.display());
         fs::write(data.join("postgresql.auto.conf"), configuration).unwrap();
@@ -132,19 +132,56 @@ impl Cluster {
         self.port
     }
 
-    pub(crate) fn directory(&self) -> &Path {
-        &self.directory
+    /// Whether it runs.
+    pub(crate) fn runs(&self) -> bool {
+        status(&self.directory)
+    }
+
+    /// A copy of this cluster in another directory, that receives every commit before it is answered.
+    pub(crate) fn standby(&self, directory: &Path) -> Self {
+        create(&directory.join("run"));
+        let data = directory.join("data");
+        run(program("pg_basebackup")
+            .args(["--checkpoint=fast", "--write-recovery-conf", "--username=postgres", "--port", &self.port.to_string()])
+            .arg("--host")
+            .arg(self.directory.join("run"))
+            .arg("--pgdata")
+            .arg(&data));
+        let port = free_port();
+        let own = format!("port = {port}\nunix_socket_directories = '{}'\n", directory.join("run").display());
+        let configuration = data.join("postgresql.auto.conf");
+        fs::write(&configuration, fs::read_to_string(&configuration).unwrap() + &own).unwrap();
+        let standby = Self { directory: directory.to_owned(), port, _lock: None };
+        standby.start();
+        self.psql("postgres", "ALTER SYSTEM SET synchronous_standby_names = '*'");
+        self.psql("postgres", "SELECT pg_reload_conf()");
+        while self.psql("postgres", "SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'").trim() != "1" {}
+        standby
+    }
+
+    /// Makes a standby the primary.
+    pub(crate) fn promote(&self) {
+        run(program("pg_ctl").args(["promote", "--wait", "--silent", "--pgdata"]).arg(self.directory.join("data")));
     }
 }
 
-/// Whether the cluster in a directory is there to be used.
-fn runs(directory: &Path) -> bool {
+fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// Whether the shared cluster is there to be used.
+fn is_ready(directory: &Path) -> bool {
+    directory.join("port").exists() && status(directory)
+}
+
+fn status(directory: &Path) -> bool {
     let mut status = program("pg_ctl");
     status.args(["status", "--pgdata"]).arg(directory.join("data")).stdout(Stdio::null()).stderr(Stdio::null());
-    directory.join("port").exists() && status.status().unwrap().success()
+    status.status().unwrap().success()
 }
 
 /// Starts the process that removes the shared cluster.
+#[allow(clippy::zombie_processes, reason = "it outlives every process that could wait for it")]
 fn bury(directory: &Path) {
     let lock = File::open(directory.join("lock")).unwrap();
     let mut command = Command::new("setsid");

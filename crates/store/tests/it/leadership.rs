@@ -1,0 +1,91 @@
+//! Leases and fences.
+
+use std::time::Duration;
+
+use fermion_store::{Class, Commit, Error, Expect, Fence, Leadership, Store};
+
+use crate::scratch::{On, Scratch, on_both, pod, put, within};
+
+on_both!(
+    lease_has_one_holder_until_it_is_given_up,
+    lease_that_ran_out_is_given_to_another,
+    write_of_a_leader_that_was_replaced_is_refused,
+    unreasonable_leases_are_refused,
+);
+
+const LONG: Duration = Duration::from_mins(1);
+const SHORT: Duration = Duration::from_millis(10);
+
+async fn lead(store: &Store, holder: &str, ttl: Duration) -> Option<Leadership> {
+    store.lead("controllers", holder, ttl).await.unwrap()
+}
+
+fn fenced(fence: Fence, count: u64) -> Commit {
+    Commit { fence: Some(fence), ..Commit::of(put(&pod("a"), Expect::Any, count)) }
+}
+
+async fn lease_has_one_holder_until_it_is_given_up(on: On) {
+    let scratch = Scratch::new(on).await;
+    let store = &scratch.store;
+    let first = lead(store, "a", LONG).await.unwrap();
+    assert_eq!((first.token, first.holder.as_str()), (1, "a"));
+    assert_eq!(lead(store, "b", LONG).await, None);
+    let renewed = lead(store, "a", LONG).await.unwrap();
+    assert_eq!(renewed.token, first.token);
+    assert!(renewed.expires_at >= first.expires_at);
+    store.lead("another name", "b", LONG).await.unwrap().unwrap();
+
+    store.resign(first.fence()).await.unwrap();
+    let second = lead(store, "b", LONG).await.unwrap();
+    assert_eq!(second.token, 2);
+    // It is no longer the first's to give up.
+    store.resign(first.fence()).await.unwrap();
+    assert_eq!(lead(store, "a", LONG).await, None);
+}
+
+async fn lease_that_ran_out_is_given_to_another(on: On) {
+    let scratch = Scratch::new(on).await;
+    let store = &scratch.store;
+    let first = lead(store, "a", SHORT).await.unwrap();
+    let second = within(async {
+        loop {
+            if let Some(second) = lead(store, "b", LONG).await {
+                return second;
+            }
+        }
+    })
+    .await;
+    assert!(second.token > first.token);
+    assert_eq!(lead(store, "a", LONG).await, None);
+}
+
+async fn write_of_a_leader_that_was_replaced_is_refused(on: On) {
+    let scratch = Scratch::new(on).await;
+    let store = &scratch.store;
+    let nobody = Fence { name: "controllers".to_owned(), token: 1 };
+    let refused = store.commit(fenced(nobody, 0)).await.unwrap_err();
+    assert!(matches!(refused, Error::Fenced { newest: None, .. }), "{refused}");
+
+    let first = lead(store, "a", LONG).await.unwrap();
+    store.commit(fenced(first.fence(), 1)).await.unwrap();
+    store.resign(first.fence()).await.unwrap();
+    // Nobody has been given the lease since, so nothing can have been decided against it.
+    store.commit(fenced(first.fence(), 2)).await.unwrap();
+    let second = lead(store, "b", LONG).await.unwrap();
+    let (stale, newest) = futures::join!(store.commit(fenced(first.fence(), 3)), store.commit(fenced(second.fence(), 4)));
+    let stale = stale.unwrap_err();
+    assert!(matches!(stale, Error::Fenced { token: 1, newest: Some(2), .. }), "{stale}");
+    assert_eq!(stale.class(), Class::Conflict);
+    assert!(stale.to_string().contains("no longer leads"), "{stale}");
+    assert_eq!(newest.unwrap()[0].revision, 3, "a refused write takes no revision");
+}
+
+async fn unreasonable_leases_are_refused(on: On) {
+    let scratch = Scratch::new(on).await;
+    for (name, holder, ttl) in
+        [("", "a", LONG), ("x", "", LONG), ("x", "a", Duration::ZERO), ("x", "a", Duration::from_hours(2)), ("x\0", "a", LONG)]
+    {
+        let refused = scratch.store.lead(name, holder, ttl).await.unwrap_err();
+        assert!(matches!(refused, Error::Invalid { .. }), "{refused}");
+    }
+}
