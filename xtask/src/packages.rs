@@ -36,7 +36,7 @@ pub(crate) const TO_RUN: [Package; 10] = [
 ];
 
 /// What the tests need beside it.
-pub(crate) const TO_TEST: [Package; 6] = [
+pub(crate) const TO_TEST: [Package; 7] = [
     Package { name: "busybox-static", reason: "is all there is in the image of the node's tests", file: "/bin/busybox" },
     Package { name: "unzip", reason: "opens the archive kubectl comes in", file: "/usr/bin/unzip" },
     Package { name: "tar", reason: "opens npm packages", file: "/usr/bin/tar" },
