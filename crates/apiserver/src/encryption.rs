@@ -75,9 +75,9 @@ impl SealedStore {
         Ok(page)
     }
 
-    pub(crate) fn watch(&self, scope: Scope, since: u64) -> Result<Watch, Error> {
+    pub(crate) async fn watch(&self, scope: Scope, since: u64) -> Result<Watch, Error> {
         let opener = is_sealed(&scope.resource).then(|| self.clone());
-        Ok(Watch { events: self.store.watch(scope, since)?, opener })
+        Ok(Watch { events: self.store.watch(scope, since).await?, opener })
     }
 
     pub(crate) fn revision(&self) -> u64 {

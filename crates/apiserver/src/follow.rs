@@ -55,7 +55,7 @@ impl<T> Followed<T> {
             relists += 1;
             let page = store.list(ListQuery::all(Scope::all(self.resource))).await?;
             let items = page.items.iter().filter_map(|stored| Some((stored.key.clone(), self.read(stored)?))).collect();
-            let watch = store.watch(Scope::all(self.resource), page.revision)?;
+            let watch = store.watch(Scope::all(self.resource), page.revision).await?;
             *state = Some(State { watch, items: Arc::new(items) });
         }
     }
