@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use crate::core_kinds;
 use crate::error::About;
+use crate::managed_fields::{self, FieldTypes};
 use crate::openapi::{OpenApi, OpenApiKind};
 use crate::patch::MergeStrategy;
 use crate::schema::Validator;
@@ -56,6 +57,8 @@ pub(crate) struct Resource {
     pub(crate) selectable: Vec<String>,
     pub(crate) validator: Validator,
     pub(crate) strategy: MergeStrategy,
+    /// How its lists and maps are taken apart to tell who owns what.
+    pub(crate) field_types: FieldTypes,
     /// Whether this is one of our own kinds, which behave like those of a
     /// CustomResourceDefinition.
     pub(crate) custom: bool,
@@ -171,10 +174,13 @@ impl Resource {
             Access::Full => (&ALL_VERBS[..], Source::Objects),
             Access::ReadOnly => (&READ_VERBS[..], Source::Usage),
         };
+        let validator = Validator::compile(&kind.schema)?;
+        let mut schema = kind.schema;
         let resource = Self {
             columns: Columns::for_printer_columns(&kind.columns)?,
-            validator: Validator::compile(&kind.schema)?,
+            validator,
             strategy: MergeStrategy::UNSUPPORTED,
+            field_types: managed_fields::own_kind(&mut schema),
             group: kind.group,
             version: kind.version,
             kind: kind.kind,
@@ -193,6 +199,6 @@ impl Resource {
             check: kind.check,
             stored_as,
         };
-        Ok(Described { resource, schema: kind.schema })
+        Ok(Described { resource, schema })
     }
 }

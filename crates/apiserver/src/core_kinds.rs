@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 
 use crate::admission::webhook::configuration;
 use crate::catalog::{ALL_VERBS, Described, METRIC_VERBS, REVIEW_VERBS, Resource, Source};
+use crate::managed_fields;
 use crate::patch::MergeStrategy;
 use crate::schema::{self, Validator};
 use crate::selector::selectable_fields;
@@ -125,9 +126,13 @@ fn metrics(kind: &str, plural: &'static str, namespaced: bool) -> anyhow::Result
     build("metrics.k8s.io", "v1beta1", kind, schema, Entry { plural, namespaced, verbs: &METRIC_VERBS, source: Source::Metrics, ..STORED })
 }
 
-fn build(group: &str, version: &str, kind: &str, schema: Value, entry: Entry) -> anyhow::Result<Described> {
+fn build(group: &str, version: &str, kind: &str, mut schema: Value, entry: Entry) -> anyhow::Result<Described> {
+    // Kubernetes' own kinds may hold items with the same keys: what tells them apart matters for
+    // merging, and is no rule.
+    let validator = Validator::compile(&schema)?;
     let resource = Resource {
-        validator: Validator::compile(&schema)?,
+        validator,
+        field_types: managed_fields::core_kind(group, kind, &mut schema),
         columns: Columns::for_core(group, kind),
         strategy: MergeStrategy::for_kind(group, kind),
         selectable: selectable_fields(group, kind).iter().map(|field| (*field).to_owned()).collect(),

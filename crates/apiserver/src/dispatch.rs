@@ -17,6 +17,7 @@ use crate::error::{ApiError, Result};
 use crate::fairness::Call;
 use crate::identity::Identity;
 use crate::patch::PatchKind;
+use crate::patch::yaml::{self, YamlError};
 use crate::read::json_response;
 use crate::request::{Query, Target, Verb, check_head};
 use crate::write::{DeleteOptions, Deleted, WriteOptions, Written};
@@ -154,22 +155,22 @@ impl Api {
             (Verb::List, None) => self.list(&resource, namespace, request.headers(), &query).await,
             (Verb::Watch, name) => self.watch(&resource, namespace, name, request.headers(), &query).await,
             (Verb::Create, None) => {
+                let options = WriteOptions::parse(&query, request.headers())?;
                 let object = object_body(request).await?;
                 if resource.source == crate::catalog::Source::Review {
                     return review::answer(self, caller, &resource, namespace, object).await;
                 }
-                let options = WriteOptions::parse(&query)?;
-                written(self.create(caller, &resource, namespace, object, options).await?)
+                written(self.create(caller, &resource, namespace, object, &options).await?)
             }
             (Verb::Update, Some(name)) => {
+                let options = WriteOptions::parse(&query, request.headers())?;
                 let object = object_body(request).await?;
-                let options = WriteOptions::parse(&query)?;
-                written(self.update(Origin::of(caller), &resource, resource.key(namespace, name), object, options).await?)
+                written(self.update(Origin::of(caller), &resource, resource.key(namespace, name), object, &options).await?)
             }
             (Verb::Patch, Some(name)) => {
-                let (kind, patch) = patch_body(request).await?;
-                let options = WriteOptions::parse(&query)?;
-                written(self.apply_patch(caller, &resource, namespace, name, kind, &patch, options).await?)
+                let options = WriteOptions::parse(&query, request.headers())?;
+                let change = patch_body(request).await?;
+                written(self.change(Origin::of(caller), &resource, resource.key(namespace, name), change, &options).await?)
             }
             (Verb::Delete, Some(name)) => {
                 let options = delete_options(&query, request).await?;
@@ -196,7 +197,7 @@ impl Api {
         };
         let key = resource.key(namespace, name);
         let origin = Origin { caller, subresource };
-        let options = WriteOptions::parse(&query)?;
+        let options = &WriteOptions::parse(&query, request.headers())?;
         match (subresource, verb) {
             ("status", Verb::Get) => self.get(resource, namespace, name, request.headers(), &query).await,
             ("status", Verb::Update) => {
@@ -204,8 +205,8 @@ impl Api {
                 written(self.update(origin, resource, key, object, options).await?)
             }
             ("status", Verb::Patch) => {
-                let (kind, patch) = patch_body(request).await?;
-                written(self.patch(origin, resource, key, kind, &patch, options).await?)
+                let change = patch_body(request).await?;
+                written(self.change(origin, resource, key, change, options).await?)
             }
             ("finalize", Verb::Update) => {
                 let object = object_body(request).await?;
@@ -216,10 +217,10 @@ impl Api {
                 let scale = object_body(request).await?;
                 self.set_scale(origin, resource, key, &scale, options).await
             }
-            ("scale", Verb::Patch) => {
-                let (kind, patch) = patch_body(request).await?;
-                self.patch_scale(origin, resource, key, kind, &patch, options).await
-            }
+            ("scale", Verb::Patch) => match patch_body(request).await? {
+                Change::Patch(kind, patch) => self.patch_scale(origin, resource, key, kind, &patch, options).await,
+                Change::Apply(scale) => self.apply_scale(origin, resource, key, &scale, options).await,
+            },
             ("binding", Verb::Create) => {
                 let binding = object_body(request).await?;
                 let asked = admission::Request::of_action(origin, resource, Operation::Create, &key, options.dry_run);
@@ -248,28 +249,18 @@ impl Api {
         }
     }
 
-    /// A patch of an object; an apply of one that does not exist makes it.
-    #[allow(clippy::too_many_arguments, reason = "one request's parts, each of its own type")]
-    async fn apply_patch(
+    /// A patch of an object, or an apply.
+    async fn change(
         &self,
-        caller: &Identity,
+        origin: Origin<'_>,
         resource: &Arc<Resource>,
-        namespace: Option<&str>,
-        name: &str,
-        kind: PatchKind,
-        patch: &Value,
-        options: WriteOptions,
+        key: fermion_store::Key,
+        change: Change,
+        options: &WriteOptions,
     ) -> Result<Written> {
-        match self.patch(Origin::of(caller), resource, resource.key(namespace, name), kind, patch, options).await {
-            Err(error) if kind == PatchKind::Apply && error.reason == "NotFound" => {
-                let mut object = patch.clone();
-                if !object["metadata"].is_object() {
-                    return Err(ApiError::bad_request("an applied object needs metadata"));
-                }
-                object["metadata"]["name"] = name.into();
-                self.create(caller, resource, namespace, object, options).await
-            }
-            other => other,
+        match change {
+            Change::Patch(kind, patch) => self.patch(origin, resource, key, kind, &patch, options).await,
+            Change::Apply(configuration) => self.server_side_apply(origin, resource, key, configuration, options).await,
         }
     }
 
@@ -339,16 +330,27 @@ pub(crate) async fn object_body(request: Request<Body>) -> Result<Value> {
     }
 }
 
-async fn patch_body(request: Request<Body>) -> Result<(PatchKind, Value)> {
+/// What the body of a PATCH asks for.
+enum Change {
+    Patch(PatchKind, Value),
+    Apply(Value),
+}
+
+async fn patch_body(request: Request<Body>) -> Result<Change> {
     let media = media_type(request.headers());
+    if media == "application/apply-patch+yaml" {
+        let body = read_body(request).await?;
+        return yaml::parse(&body).map(Change::Apply).map_err(|error| match error {
+            YamlError::Malformed { .. } => ApiError::bad_request(error.to_string()),
+            YamlError::TooLarge => ApiError::too_large(error.to_string()),
+        });
+    }
     let kind = PatchKind::from_content_type(&media).ok_or_else(|| {
         ApiError::unsupported_media_type(
             "send application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json or application/apply-patch+yaml",
         )
     })?;
-    let body = read_body(request).await?;
-    // Clients that apply send JSON, which is YAML.
-    Ok((kind, parse_json(&body)?))
+    Ok(Change::Patch(kind, parse_json(&read_body(request).await?)?))
 }
 
 async fn delete_options(query: &Query, request: Request<Body>) -> Result<DeleteOptions> {

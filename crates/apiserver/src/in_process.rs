@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use axum::body::Body;
-use axum::http::{Request, Response, StatusCode, header};
+use axum::http::{HeaderValue, Request, Response, StatusCode, header};
 use axum::response::IntoResponse as _;
 use hyper_util::rt::TokioIo;
 
@@ -45,7 +45,11 @@ impl tower::Service<Request<kube::client::Body>> for InProcess {
 
     fn call(&mut self, request: Request<kube::client::Body>) -> Self::Future {
         let this = self.clone();
-        let request = request.map(Body::new);
+        let mut request = request.map(Body::new);
+        // What it changes is recorded under the part's name.
+        if let Ok(agent) = HeaderValue::from_str(&this.identity.name.replace("system:fermion:", "fermion-")) {
+            request.headers_mut().entry(header::USER_AGENT).or_insert(agent);
+        }
         Box::pin(async move {
             if request.headers().contains_key(header::UPGRADE) {
                 return Ok(match this.upgrade(request).await {

@@ -12,6 +12,7 @@
 //! - The bodies of Secrets are in no log and no error.
 
 mod admission;
+mod apply;
 mod authorize;
 mod catalog;
 mod clock;
@@ -27,6 +28,7 @@ mod follow;
 mod identity;
 mod in_process;
 pub mod json_path;
+pub mod managed_fields;
 mod metrics;
 mod names;
 mod node_proxy;
@@ -43,6 +45,7 @@ pub mod schema;
 pub mod selector;
 mod sign_in;
 pub mod table;
+mod tracking;
 mod usage;
 mod watch;
 mod write;
@@ -160,8 +163,7 @@ impl Api {
         let resource = self.catalog.find("", "v1", "namespaces").expect("namespaces are served").clone();
         for name in ["default", fermion_api::labels::SYSTEM_NAMESPACE] {
             let object = serde_json::json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
-            let options = write::WriteOptions { dry_run: false, field_validation: write::FieldValidation::Strict };
-            match self.create(&caller, &resource, None, object, options).await {
+            match self.create(&caller, &resource, None, object, &write::WriteOptions::of_server()).await {
                 Err(error) if error.reason != "AlreadyExists" => anyhow::bail!("cannot make namespace {name}: {}", error.message),
                 _ => {}
             }

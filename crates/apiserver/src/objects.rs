@@ -67,8 +67,8 @@ pub(crate) enum Part {
     Status,
 }
 
-/// The object that results from writing `new` over `old`: fields the writer does not own stay
-/// as they were.
+/// The object that results from writing `new` over `old`: fields a client may not change stay as
+/// they were. Who owns which fields afterwards is for [`crate::tracking`] to say.
 pub(crate) fn merge(resource: &Resource, part: Part, old: &Value, mut new: Value) -> Value {
     let old_metadata = &old["metadata"];
     match part {
@@ -104,9 +104,6 @@ pub(crate) fn merge(resource: &Resource, part: Part, old: &Value, mut new: Value
                 metadata.as_object_mut().map(|metadata| metadata.remove(*field));
             }
         }
-    }
-    if let Some(metadata) = metadata.as_object_mut() {
-        metadata.remove("managedFields");
     }
     let mark = fermion_api::labels::CREATED_BY;
     match old_metadata["annotations"].get(mark) {
@@ -151,7 +148,7 @@ pub(crate) fn keep_what_the_server_sets(resource: &Resource, part: Part, mut bef
 
 /// Counts a change of what is asked for. `new` has its defaults: writing one out is no change.
 pub(crate) fn count_generation(old: &Value, new: &mut Value) {
-    if asked(old) != asked(new) {
+    if !asks_the_same(old, new) {
         let generation = old["metadata"]["generation"].as_i64().unwrap_or(0) + 1;
         new["metadata"]["generation"] = generation.into();
     }
@@ -174,24 +171,21 @@ fn drop_empty(metadata: &mut Value) {
     }
 }
 
-/// Everything but metadata and status: what somebody asks for.
-fn asked(object: &Value) -> Map<String, Value> {
-    let mut asked = object.as_object().cloned().unwrap_or_default();
-    asked.remove("metadata");
-    asked.remove("status");
-    asked
+/// Whether both ask for the same: everything but metadata and status.
+fn asks_the_same(old: &Value, new: &Value) -> bool {
+    same_fields(old, new, &["metadata", "status"])
 }
 
-/// Whether two versions differ in anything that is kept.
+/// Whether two versions differ in nothing that is kept.
 pub(crate) fn same(old: &Value, new: &Value) -> bool {
-    let without_version = |object: &Value| {
-        let mut object = object.clone();
-        if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
-            metadata.remove("resourceVersion");
-        }
-        object
-    };
-    without_version(old) == without_version(new)
+    same_fields(old, new, &["metadata"]) && same_fields(&old["metadata"], &new["metadata"], &["resourceVersion"])
+}
+
+/// Whether two objects have the same fields with the same values, some left aside.
+fn same_fields(old: &Value, new: &Value, aside: &[&str]) -> bool {
+    let (Some(old), Some(new)) = (old.as_object(), new.as_object()) else { return old == new };
+    let counts = |object: &Map<String, Value>| object.keys().filter(|name| !aside.contains(&name.as_str())).count();
+    counts(old) == counts(new) && old.iter().all(|(name, value)| aside.contains(&name.as_str()) || new.get(name) == Some(value))
 }
 
 /// What a deletion does to an object.

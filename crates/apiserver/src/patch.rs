@@ -1,4 +1,5 @@
-//! Patches: the four ways a client may describe a change to an object.
+//! Patches: the ways a client may describe a change to an object. Server-side apply, which is no
+//! change but a claim to fields, is in [`crate::managed_fields`].
 //!
 //! Everything here is a function of the stored object and the patch; versions, ownership and
 //! validation of the result are the caller's. Read [`apply`] first, then
@@ -7,6 +8,7 @@
 mod json;
 mod strategic;
 mod strategy;
+pub mod yaml;
 
 use serde_json::{Map, Value};
 
@@ -33,10 +35,6 @@ pub enum PatchKind {
     Merge,
     /// Lists merged by key, `application/strategic-merge-patch+json`; built-in kinds only
     Strategic,
-    /// `application/apply-patch+yaml`: the fields given are set, keyed lists are merged by key.
-    /// Fields that an earlier apply set and this one leaves out stay as they are: who set a field
-    /// is not known here.
-    Apply,
 }
 
 impl PatchKind {
@@ -47,7 +45,6 @@ impl PatchKind {
             "application/json-patch+json" => Some(Self::Json),
             "application/merge-patch+json" => Some(Self::Merge),
             "application/strategic-merge-patch+json" => Some(Self::Strategic),
-            "application/apply-patch+yaml" => Some(Self::Apply),
             _ => None,
         }
     }
@@ -153,8 +150,7 @@ impl PatchError {
 /// The object that `patch` makes of `original`. Nothing is validated but the patch itself: the
 /// caller validates the result, and refuses one that changes identity or immutable fields.
 ///
-/// `strategy` is used by [`PatchKind::Strategic`] and [`PatchKind::Apply`]; get it from
-/// [`MergeStrategy::for_kind`].
+/// `strategy` is used by [`PatchKind::Strategic`]; get it from [`MergeStrategy::for_kind`].
 pub fn apply(kind: PatchKind, original: &Value, patch: &Value, strategy: &MergeStrategy) -> Result<Value, PatchError> {
     check_depth(patch)?;
     if kind == PatchKind::Json {
@@ -172,10 +168,6 @@ pub fn apply(kind: PatchKind, original: &Value, patch: &Value, strategy: &MergeS
         PatchKind::Strategic => {
             let rules = strategy.rules().ok_or(PatchError::StrategicUnsupported)?;
             strategic::merge(&mut object, patch, rules)?;
-        }
-        PatchKind::Apply => {
-            let rules = strategy.rules().unwrap_or(&strategy::NO_RULES);
-            strategic::merge_applied(&mut object, patch, rules)?;
         }
     }
     Ok(Value::Object(object))
@@ -262,7 +254,7 @@ mod tests {
     #[test]
     fn a_merge_patch_must_be_an_object() {
         for patch in [json!([1]), json!("x"), json!(null), json!(3)] {
-            for kind in [PatchKind::Merge, PatchKind::Strategic, PatchKind::Apply] {
+            for kind in [PatchKind::Merge, PatchKind::Strategic] {
                 let error = apply(kind, &json!({}), &patch, &MergeStrategy::for_kind("", "Pod"));
                 assert_eq!(error.unwrap_err().class(), PatchErrorClass::BadRequest);
             }
@@ -275,7 +267,7 @@ mod tests {
         for _ in 0..PATCH_DEPTH_MAX {
             patch = json!({"a": patch});
         }
-        for kind in [PatchKind::Merge, PatchKind::Strategic, PatchKind::Apply] {
+        for kind in [PatchKind::Merge, PatchKind::Strategic] {
             let error = apply(kind, &json!({}), &patch, &MergeStrategy::for_kind("", "Pod"));
             assert!(matches!(error, Err(PatchError::TooDeep { .. })));
         }
@@ -287,7 +279,7 @@ mod tests {
             ("application/json-patch+json", Some(PatchKind::Json)),
             ("application/merge-patch+json; charset=utf-8", Some(PatchKind::Merge)),
             ("Application/Strategic-Merge-Patch+JSON", Some(PatchKind::Strategic)),
-            ("application/apply-patch+yaml", Some(PatchKind::Apply)),
+            ("application/apply-patch+yaml", None),
             ("application/json", None),
             ("", None),
         ] {

@@ -30,12 +30,39 @@ impl Api {
         key: Key,
         kind: PatchKind,
         change: &Value,
-        options: WriteOptions,
+        options: &WriteOptions,
     ) -> Result<Response<Body>> {
         let object = parse_stored(&self.read(resource, &key).await?)?;
         let scale = patch::apply(kind, &scale_of(resource, &object)?, change, &MergeStrategy::UNSUPPORTED)
             .map_err(|error| ApiError::bad_request(error.to_string()))?;
         self.set_scale(origin, resource, key, &scale, options).await
+    }
+
+    /// Applies a Scale: whoever sends one owns the number of replicas.
+    pub(crate) async fn apply_scale(
+        &self,
+        origin: Origin<'_>,
+        resource: &Arc<Resource>,
+        key: Key,
+        scale: &Value,
+        options: &WriteOptions,
+    ) -> Result<Response<Body>> {
+        if scale["apiVersion"] != "autoscaling/v1" || scale["kind"] != "Scale" {
+            return Err(ApiError::bad_request("this address takes apiVersion \"autoscaling/v1\", kind \"Scale\""));
+        }
+        let old = scale_of(resource, &parse_stored(&self.read(resource, &key).await?)?)?;
+        let asked = admission::Request::of_action(origin, resource, Operation::Update, &key, options.dry_run);
+        let asked = admission::Request { old: Some(&old), ..asked };
+        let Admitted { object: scale, mut warnings } = self.admit_action(&asked, scale.clone()).await?;
+        let paths = resource.scale.as_ref().ok_or_else(ApiError::no_route)?;
+        let mut configuration = json!({"apiVersion": resource.api_version(), "kind": resource.kind, "metadata": scale["metadata"]});
+        if !scale["spec"]["replicas"].is_null() {
+            *place(&mut configuration, &paths.spec_replicas_path) = replicas(resource, &key.name, &scale)?.into();
+        }
+        let written = self.server_side_apply(origin, resource, key, configuration, options).await?;
+        warnings.extend(written.warnings);
+        let object = parse_stored(&written.object)?;
+        Ok(with_warnings(json_response(StatusCode::OK, &scale_of(resource, &object)?), &warnings))
     }
 
     pub(crate) async fn set_scale(
@@ -44,23 +71,13 @@ impl Api {
         resource: &Arc<Resource>,
         key: Key,
         scale: &Value,
-        options: WriteOptions,
+        options: &WriteOptions,
     ) -> Result<Response<Body>> {
         let old = scale_of(resource, &parse_stored(&self.read(resource, &key).await?)?)?;
         let asked = admission::Request::of_action(origin, resource, Operation::Update, &key, options.dry_run);
         let asked = admission::Request { old: Some(&old), ..asked };
         let Admitted { object: scale, mut warnings } = self.admit_action(&asked, scale.clone()).await?;
-        let replicas = match &scale["spec"]["replicas"] {
-            Value::Null => 0,
-            value => value.as_i64().filter(|replicas| *replicas >= 0).ok_or_else(|| {
-                let cause = Cause {
-                    field: "spec.replicas".to_owned(),
-                    reason: "FieldValueInvalid",
-                    message: "must be a whole number, zero or more".to_owned(),
-                };
-                ApiError::invalid(resource.about(&key.name), vec![cause])
-            })?,
-        };
+        let replicas = replicas(resource, &key.name, &scale)?;
         let paths = resource.scale.as_ref().ok_or_else(ApiError::no_route)?;
         let mut change = json!({});
         *place(&mut change, &paths.spec_replicas_path) = replicas.into();
@@ -71,6 +88,20 @@ impl Api {
         warnings.extend(written.warnings);
         let object = parse_stored(&written.object)?;
         Ok(with_warnings(json_response(StatusCode::OK, &scale_of(resource, &object)?), &warnings))
+    }
+}
+
+fn replicas(resource: &Resource, name: &str, scale: &Value) -> Result<i64> {
+    match &scale["spec"]["replicas"] {
+        Value::Null => Ok(0),
+        value => value.as_i64().filter(|replicas| *replicas >= 0).ok_or_else(|| {
+            let cause = Cause {
+                field: "spec.replicas".to_owned(),
+                reason: "FieldValueInvalid",
+                message: "must be a whole number, zero or more".to_owned(),
+            };
+            ApiError::invalid(resource.about(name), vec![cause])
+        }),
     }
 }
 

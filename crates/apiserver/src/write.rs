@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use fermion_api::Invalid;
 use fermion_store::{Commit, Expect, Fact, Key, Stored, Write};
 use jiff::Timestamp;
@@ -17,10 +17,11 @@ use crate::objects::{self, Deletion, Part, Propagation};
 use crate::patch::{self, PatchErrorClass, PatchKind};
 use crate::request::Query;
 use crate::schema::{FieldError, Problem};
+use crate::tracking::{self, FieldManager, Owners};
 use crate::{names, usage};
 
-/// How often a patch is applied anew when somebody else changes the object meanwhile.
-const PATCH_TRIES_MAX: usize = 8;
+/// How often a change is made anew when somebody else changes the object meanwhile.
+pub(crate) const CHANGE_TRIES_MAX: usize = 8;
 
 /// What is done about fields that the schema does not know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,27 +31,40 @@ pub(crate) enum FieldValidation {
     Ignore,
 }
 
-/// Options of a write, from its query.
-#[derive(Clone, Copy, Debug)]
+/// Options of a write, from its query and headers.
+#[derive(Clone, Debug)]
 pub(crate) struct WriteOptions {
     pub(crate) dry_run: bool,
     pub(crate) field_validation: FieldValidation,
+    /// Who changes fields.
+    pub(crate) manager: FieldManager,
+    /// Whether an apply takes fields from others; for applies only.
+    pub(crate) force: Option<bool>,
 }
 
 impl WriteOptions {
-    pub(crate) fn parse(query: &Query) -> Result<Self> {
-        let dry_run = match query.get("dryRun") {
-            None => false,
-            Some("All") => true,
-            Some(other) => return Err(ApiError::bad_request(format!("dryRun={other}: must be All"))),
-        };
+    pub(crate) fn parse(query: &Query, headers: &HeaderMap) -> Result<Self> {
         let field_validation = match query.get("fieldValidation") {
             Some("Strict") => FieldValidation::Strict,
             None | Some("Warn") => FieldValidation::Warn,
             Some("Ignore") => FieldValidation::Ignore,
             Some(other) => return Err(ApiError::bad_request(format!("fieldValidation={other}: must be Strict, Warn or Ignore"))),
         };
-        Ok(Self { dry_run, field_validation })
+        let force = query.get("force").map(|_| query.flag("force")).transpose()?;
+        Ok(Self { dry_run: dry_run(query)?, field_validation, manager: FieldManager::parse(query, headers)?, force })
+    }
+
+    /// Of a write of the server itself.
+    pub(crate) fn of_server() -> Self {
+        Self { dry_run: false, field_validation: FieldValidation::Strict, manager: FieldManager::server(), force: None }
+    }
+}
+
+fn dry_run(query: &Query) -> Result<bool> {
+    match query.get("dryRun") {
+        None => Ok(false),
+        Some("All") => Ok(true),
+        Some(other) => Err(ApiError::bad_request(format!("dryRun={other}: must be All"))),
     }
 }
 
@@ -68,8 +82,21 @@ impl Api {
         caller: &Identity,
         resource: &Arc<Resource>,
         namespace: Option<&str>,
+        object: Value,
+        options: &WriteOptions,
+    ) -> Result<Written> {
+        self.create_owned(caller, resource, namespace, object, Owners::Changed, options).await
+    }
+
+    /// Makes an object whose fields belong to these.
+    pub(crate) async fn create_owned(
+        &self,
+        caller: &Identity,
+        resource: &Arc<Resource>,
+        namespace: Option<&str>,
         mut object: Value,
-        options: WriteOptions,
+        owners: Owners,
+        options: &WriteOptions,
     ) -> Result<Written> {
         check_type(resource, &object)?;
         if !object["metadata"].is_object() {
@@ -92,7 +119,9 @@ impl Api {
             old: None,
             dry_run: options.dry_run,
         };
-        let Admitted { object, warnings: from_hooks } = self.admit(&request, object).await?;
+        let Admitted { mut object, warnings: from_hooks } = self.admit(&request, object).await?;
+        let writer = options.manager.writer(resource, owners.operation(), "");
+        tracking::created(resource, &mut object, owners, &writer, now);
         warnings.extend(from_hooks);
         let stored = self.put(resource, key.clone(), Expect::Absent, object, Vec::new(), options.dry_run).await?;
         Ok(Written { code: StatusCode::CREATED, object: stored, warnings })
@@ -105,7 +134,7 @@ impl Api {
         resource: &Arc<Resource>,
         key: Key,
         mut object: Value,
-        options: WriteOptions,
+        options: &WriteOptions,
     ) -> Result<Written> {
         check_type(resource, &object)?;
         let mut warnings = Vec::new();
@@ -122,7 +151,7 @@ impl Api {
             };
             return Err(ApiError::invalid(resource.about(&key.name), vec![cause]));
         }
-        let (stored, from_hooks) = self.replace(origin, resource, &old, &old_value, object, options).await?;
+        let (stored, from_hooks) = self.replace(origin, resource, &old, &old_value, object, Owners::Changed, options).await?;
         warnings.extend(from_hooks);
         Ok(Written { code: StatusCode::OK, object: stored, warnings })
     }
@@ -135,8 +164,11 @@ impl Api {
         key: Key,
         kind: PatchKind,
         patch: &Value,
-        options: WriteOptions,
+        options: &WriteOptions,
     ) -> Result<Written> {
+        if options.force.is_some() {
+            return Err(tracking::refused("force", "FieldValueForbidden", "Forbidden: may not be specified for non-apply patch"));
+        }
         let mut tries = 0;
         loop {
             tries += 1;
@@ -160,8 +192,8 @@ impl Api {
             check_identity(resource, &key, &object)?;
             // Who names a version in the patch wants exactly that one changed.
             let pinned = objects::text(&object, "resourceVersion") != objects::text(&old_value, "resourceVersion");
-            match self.replace(origin, resource, &old, &old_value, object, options).await {
-                Err(error) if error.reason == "Conflict" && !pinned && tries < PATCH_TRIES_MAX => {}
+            match self.replace(origin, resource, &old, &old_value, object, Owners::Changed, options).await {
+                Err(error) if error.reason == "Conflict" && !pinned && tries < CHANGE_TRIES_MAX => {}
                 other => {
                     let (stored, from_hooks) = other?;
                     warnings.extend(from_hooks);
@@ -173,14 +205,16 @@ impl Api {
 
     /// Writes `object` over `old`; everything a client may not change stays as it was. Gives back
     /// what hooks warn of, too.
-    async fn replace(
+    #[allow(clippy::too_many_arguments, reason = "one write's parts, each of its own type")]
+    pub(crate) async fn replace(
         &self,
         origin: Origin<'_>,
         resource: &Arc<Resource>,
         old: &Stored,
         old_value: &Value,
-        object: Value,
-        options: WriteOptions,
+        mut object: Value,
+        owners: Owners,
+        options: &WriteOptions,
     ) -> Result<(Stored, Vec<String>)> {
         let about = resource.about(&old.key.name);
         let version = objects::text(&object, "resourceVersion");
@@ -195,10 +229,12 @@ impl Api {
             return Err(ApiError::conflict(about, "the UID in the request is not that of the stored object"));
         }
         let part = origin.part();
+        // Subresources do not decide who owns what.
+        let requested = tracking::take_requested(&mut object).filter(|_| part == Part::Main);
         let new = objects::merge(resource, part, old_value, object);
         // Controllers write the status they see again and again: when it is what is stored, there is
         // nothing to admit.
-        if part == Part::Status && objects::same(old_value, &new) {
+        if part == Part::Status && matches!(owners, Owners::Changed) && objects::same(old_value, &new) {
             return Ok((old.clone(), Vec::new()));
         }
         let request = admission::Request {
@@ -214,6 +250,8 @@ impl Api {
         if part == Part::Main {
             objects::count_generation(old_value, &mut new);
         }
+        let writer = options.manager.writer(resource, owners.operation(), origin.subresource);
+        tracking::updated(resource, old_value, &mut new, owners, requested.as_ref(), &writer, self.now());
         if objects::same(old_value, &new) {
             return Ok((old.clone(), warnings));
         }
@@ -280,7 +318,7 @@ impl Api {
         loop {
             tries += 1;
             match self.delete_once(origin, resource, &key, options).await {
-                Err(error) if error.reason == "Conflict" && !options.has_preconditions() && tries < PATCH_TRIES_MAX => {}
+                Err(error) if error.reason == "Conflict" && !options.has_preconditions() && tries < CHANGE_TRIES_MAX => {}
                 other => return other,
             }
         }
@@ -410,7 +448,7 @@ impl DeleteOptions {
             Value::String(text) => Ok(Some(text.clone())),
             _ => Err(wrong("preconditions", "an object of texts")),
         };
-        let dry_run = WriteOptions::parse(query)?.dry_run || body["dryRun"].as_array().is_some_and(|list| !list.is_empty());
+        let dry_run = dry_run(query)? || body["dryRun"].as_array().is_some_and(|list| !list.is_empty());
         Ok(Self { grace_s, propagation, uid: precondition("uid")?, resource_version: precondition("resourceVersion")?, dry_run })
     }
 
@@ -427,7 +465,7 @@ pub(crate) fn parse_stored(stored: &Stored) -> Result<Value> {
 }
 
 /// The object must say that it is what it is sent as.
-fn check_type(resource: &Resource, object: &Value) -> Result<()> {
+pub(crate) fn check_type(resource: &Resource, object: &Value) -> Result<()> {
     if !object.is_object() {
         return Err(ApiError::bad_request("the body must be a JSON object"));
     }
@@ -595,7 +633,7 @@ fn settle_name(resource: &Resource, object: &mut Value) -> Result<()> {
 }
 
 /// The name and namespace in the body must be those of the address.
-fn check_identity(resource: &Resource, key: &Key, object: &Value) -> Result<()> {
+pub(crate) fn check_identity(resource: &Resource, key: &Key, object: &Value) -> Result<()> {
     let name = objects::text(object, "name");
     let namespace = objects::text(object, "namespace");
     // Built-in kinds may leave the name to the address.

@@ -32,12 +32,7 @@ type Fields = Map<String, Value>;
 
 /// Merges a strategic merge patch into `object`.
 pub(super) fn merge(object: &mut Fields, patch: &Fields, rules: &TypeRules) -> Result<(), PatchError> {
-    Merge { directives: true, path: FieldPath::default() }.fields(object, patch, rules)
-}
-
-/// Merges a configuration that is applied: the same merge, in which `$` has no meaning.
-pub(super) fn merge_applied(object: &mut Fields, configuration: &Fields, rules: &TypeRules) -> Result<(), PatchError> {
-    Merge { directives: false, path: FieldPath::default() }.fields(object, configuration, rules)
+    Merge { path: FieldPath::default() }.fields(object, patch, rules)
 }
 
 /// What a `$patch` value asks for.
@@ -48,7 +43,6 @@ enum Directive {
 }
 
 struct Merge {
-    directives: bool,
     path: FieldPath,
 }
 
@@ -58,9 +52,6 @@ impl Merge {
     }
 
     fn directive(&self, patch: &Fields) -> Result<Option<Directive>, PatchError> {
-        if !self.directives {
-            return Ok(None);
-        }
         match patch.get(PATCH_DIRECTIVE) {
             None => Ok(None),
             Some(Value::String(text)) if text == "delete" => Ok(Some(Directive::Delete)),
@@ -71,7 +62,7 @@ impl Merge {
     }
 
     fn is_directive(&self, key: &str) -> Result<bool, PatchError> {
-        if !self.directives || !key.starts_with('$') {
+        if !key.starts_with('$') {
             return Ok(false);
         }
         let known = key == PATCH_DIRECTIVE
@@ -110,20 +101,14 @@ impl Merge {
             self.field(object, key, change, rules.field(key))?;
             self.path.truncate(mark);
         }
-        if self.directives {
-            self.delete_from_lists(object, patch)?;
-            self.set_orders(object, patch, rules)?;
-        }
-        Ok(())
+        self.delete_from_lists(object, patch)?;
+        self.set_orders(object, patch, rules)
     }
 
     fn field(&mut self, object: &mut Fields, key: &str, change: &Value, rule: FieldRule) -> Result<(), PatchError> {
         match (object.get_mut(key), change) {
             (_, Value::Null) => {
-                // In a configuration that is applied, null is the same as leaving the field out.
-                if self.directives {
-                    object.remove(key);
-                }
+                object.remove(key);
             }
             (present, Value::Object(change)) => {
                 let rules = match rule {
@@ -162,7 +147,7 @@ impl Merge {
     }
 
     fn retain_keys(&self, object: &mut Fields, patch: &Fields) -> Result<(), PatchError> {
-        let Some(keys) = patch.get(RETAIN_KEYS_DIRECTIVE).filter(|_| self.directives) else {
+        let Some(keys) = patch.get(RETAIN_KEYS_DIRECTIVE) else {
             return Ok(());
         };
         let error = |detail| self.directive_error(RETAIN_KEYS_DIRECTIVE, detail);

@@ -9,6 +9,7 @@ mod faults;
 mod guide;
 mod malformed;
 mod manifests;
+mod server_side_apply;
 mod workloads;
 
 /// The binary under test.

@@ -304,32 +304,6 @@ fn changed_types_are_replaced() {
 }
 
 #[test]
-fn applied_configurations_merge_by_key_and_keep_what_they_do_not_name() {
-    let strategy = MergeStrategy::for_kind("", "Pod");
-    let result = apply(
-        PatchKind::Apply,
-        &json!({"metadata": {"labels": {"a": "1"}}, "spec": {"containers": [{"name": "a", "image": "1"}], "tolerations": [{"key": "x"}]}}),
-        &json!({"metadata": {"labels": {"b": "2"}, "creationTimestamp": null},
-                "spec": {"containers": [{"name": "b"}, {"name": "a", "tty": true}], "tolerations": []}}),
-        &strategy,
-    );
-    assert_eq!(
-        result,
-        Ok(json!({
-            "metadata": {"labels": {"a": "1", "b": "2"}},
-            "spec": {"containers": [{"name": "a", "image": "1", "tty": true}, {"name": "b"}], "tolerations": []},
-        }))
-    );
-    let own = apply(
-        PatchKind::Apply,
-        &json!({"spec": {"roles": [{"name": "a"}], "queue": "q", "$weird": 1}}),
-        &json!({"spec": {"roles": [{"name": "b"}], "$weird": 2}}),
-        &MergeStrategy::UNSUPPORTED,
-    );
-    assert_eq!(own, Ok(json!({"spec": {"roles": [{"name": "b"}], "queue": "q", "$weird": 2}})));
-}
-
-#[test]
 fn large_lists_merge_in_time_linear_in_their_length() {
     let items: Vec<Value> = (0..20_000).map(|n| json!({"name": n.to_string()})).collect();
     let original = pod(json!({"volumes": items}));
