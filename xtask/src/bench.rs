@@ -11,6 +11,7 @@ mod kubernetes;
 mod place;
 mod platform;
 mod podman;
+mod postgres;
 mod spawned;
 mod table;
 
@@ -24,6 +25,7 @@ use self::kubernetes::Kubernetes;
 use self::place::Place;
 use self::platform::Platform;
 use self::podman::Podman;
+use self::postgres::Postgres;
 use self::table::{Better, Row};
 use crate::console::{self, Console};
 use crate::{packages, process, workspace};
@@ -58,6 +60,8 @@ enum Name {
     /// The resource API beside kube-apiserver with etcd, small and full; only when it is named,
     /// since kube-apiserver has to be built first
     Kubernetes,
+    /// The same with the platform's data in PostgreSQL
+    KubernetesPostgres,
 }
 
 impl Name {
@@ -69,6 +73,7 @@ impl Name {
             Self::Api => "api",
             Self::Idle => "idle",
             Self::Kubernetes => "kubernetes",
+            Self::KubernetesPostgres => "kubernetes-postgres",
         }
     }
 
@@ -76,6 +81,7 @@ impl Name {
         match self {
             Self::Start => &packages::TO_BENCH_START,
             Self::Api | Self::Idle | Self::Kubernetes => &packages::TO_BENCH_ETCD,
+            Self::KubernetesPostgres => &packages::TO_BENCH_POSTGRES,
         }
     }
 }
@@ -99,7 +105,12 @@ pub(crate) fn run(arguments: BenchArguments) -> Result<()> {
             Name::Start => start(&console, &programs, place.path()),
             Name::Api => api(&console, &programs, place.path()),
             Name::Idle => idle::measure(&console, &programs, place.path()),
-            Name::Kubernetes => beside_kubernetes(&console, &programs, place.path()),
+            Name::Kubernetes => beside_kubernetes(&console, &programs, place.path(), None),
+            Name::KubernetesPostgres => {
+                let postgres = Postgres::start(&place.path().join("pg"))?;
+                let rows = beside_kubernetes(&console, &programs, place.path(), Some(postgres.url.clone()));
+                rows.and_then(|rows| postgres.stop().map(|()| rows))
+            }
         };
         let rows = rows.with_context(|| format!("benchmark {} failed", name.as_str()))?;
         place.remove()?;
@@ -161,9 +172,9 @@ fn api(console: &Console, programs: &Programs, place: &Path) -> Result<Vec<Row>>
 /// Objects in both when memory and starts are measured.
 const FULL: usize = 100_000;
 
-fn beside_kubernetes(console: &Console, programs: &Programs, place: &Path) -> Result<Vec<Row>> {
+fn beside_kubernetes(console: &Console, programs: &Programs, place: &Path, database: Option<String>) -> Result<Vec<Row>> {
     let program = kubernetes::program()?;
-    let mut platform = Platform::start(&programs.fermion, &place.join("h"), platform::Node::None)?;
+    let mut platform = Platform::start_on(&programs.fermion, &place.join("h"), platform::Node::None, database)?;
     let mut peer = Kubernetes::start(&program, &programs.generator, &place.join("k"))?;
     let load = |platform: &Platform, peer: &Kubernetes| {
         let generator = Generator::new(&programs.generator, platform);

@@ -29,6 +29,8 @@ pub(super) struct Platform {
     binary: PathBuf,
     home: PathBuf,
     node: Node,
+    /// Address of the PostgreSQL that holds everything; SQLite in the home if there is none.
+    database: Option<String>,
     process: Option<Spawned>,
     pub(super) address: SocketAddr,
     pub(super) ready_after: Duration,
@@ -39,11 +41,17 @@ pub(super) struct Platform {
 impl Platform {
     /// Starts a server in a new home and waits until it, and its node, are ready.
     pub(super) fn start(binary: &Path, home: &Path, node: Node) -> Result<Self> {
+        Self::start_on(binary, home, node, None)
+    }
+
+    /// The same, with everything in a PostgreSQL.
+    pub(super) fn start_on(binary: &Path, home: &Path, node: Node, database: Option<String>) -> Result<Self> {
         std::fs::create_dir(home).with_context(|| format!("cannot create {}", home.display()))?;
         let mut platform = Self {
             binary: binary.to_owned(),
             home: home.to_owned(),
             node,
+            database,
             process: None,
             address: free_address()?,
             ready_after: Duration::ZERO,
@@ -60,6 +68,9 @@ impl Platform {
         command.arg("--announce").arg(self.home.join("announcement")).current_dir("/");
         if self.node == Node::None {
             command.arg("--no-node");
+        }
+        if let Some(database) = &self.database {
+            command.env("FERMION_DATABASE", database);
         }
         let mut process = Spawned::start(&mut command, &self.home.join("server.log"))?;
         self.ready_after = process.wait_until_ok(self.address, "/readyz").context("the server is not ready")?;
