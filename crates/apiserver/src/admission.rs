@@ -27,7 +27,7 @@ use crate::catalog::Resource;
 use crate::error::{ApiError, Cause, Result};
 use crate::identity::Identity;
 use crate::objects::Part;
-use crate::write::{check_metadata, check_schema};
+use crate::write::{check_metadata, check_rules, check_schema};
 
 /// Where a write comes from: who asks, and at which subresource.
 #[derive(Clone, Copy, Debug)]
@@ -145,6 +145,8 @@ impl Api {
         check_schema(resource, &object)?;
         if request.origin.part() == Part::Main {
             object = apply_rules(request, object)?;
+        } else {
+            refuse(request, check_rules(resource, &object, request.old))?;
         }
         for hook in HOOKS {
             hook.validate(request, Some(&object))?;
@@ -183,11 +185,20 @@ fn apply_rules(request: &Request<'_>, object: Value) -> Result<Value> {
     let object = (resource.set_defaults)(object).map_err(|problems| invalid(request, problems))?;
     let mut problems = check_metadata(&object);
     problems.extend((resource.check)(&object, request.old));
-    if problems.is_empty() { Ok(object) } else { Err(invalid(request, problems)) }
+    let mut causes = check_rules(resource, &object, request.old);
+    causes.extend(problems.into_iter().map(of_invalid));
+    refuse(request, causes)?;
+    Ok(object)
+}
+
+fn of_invalid(problem: Invalid) -> Cause {
+    Cause { field: problem.field, reason: "FieldValueInvalid", message: problem.message }
 }
 
 fn invalid(request: &Request<'_>, problems: Vec<Invalid>) -> ApiError {
-    let causes =
-        problems.into_iter().map(|problem| Cause { field: problem.field, reason: "FieldValueInvalid", message: problem.message }).collect();
-    ApiError::invalid(request.resource.about(request.name), causes)
+    ApiError::invalid(request.resource.about(request.name), problems.into_iter().map(of_invalid).collect())
+}
+
+fn refuse(request: &Request<'_>, causes: Vec<Cause>) -> Result<()> {
+    if causes.is_empty() { Ok(()) } else { Err(ApiError::invalid(request.resource.about(request.name), causes)) }
 }

@@ -1,7 +1,9 @@
 //! What is served: the core kinds of Kubernetes and the kinds of [`fermion_api::registry`],
-//! in one shape, so that everything generic is written once.
+//! and those of CustomResourceDefinitions, in one shape, so that everything generic is written
+//! once.
 
-use std::collections::HashMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use fermion_api::Invalid;
@@ -9,6 +11,8 @@ use fermion_api::registry::{self, Access, Scale};
 use serde_json::Value;
 
 use crate::core_kinds;
+use crate::definitions::{CustomForm, Definition};
+use crate::discovery::Documents;
 use crate::error::About;
 use crate::managed_fields::{self, FieldTypes};
 use crate::openapi::{OpenApi, OpenApiKind};
@@ -44,6 +48,7 @@ pub(crate) struct Resource {
     pub(crate) group: String,
     pub(crate) version: String,
     pub(crate) kind: String,
+    pub(crate) list_kind: String,
     pub(crate) plural: String,
     pub(crate) singular: String,
     pub(crate) short_names: Vec<String>,
@@ -55,15 +60,17 @@ pub(crate) struct Resource {
     pub(crate) source: Source,
     pub(crate) columns: Columns,
     pub(crate) selectable: Vec<String>,
-    pub(crate) validator: Validator,
+    pub(crate) validator: Arc<Validator>,
     pub(crate) strategy: MergeStrategy,
     /// How its lists and maps are taken apart to tell who owns what.
-    pub(crate) field_types: FieldTypes,
+    pub(crate) field_types: Arc<FieldTypes>,
     /// Whether this is one of our own kinds, which behave like those of a
     /// CustomResourceDefinition.
     pub(crate) custom: bool,
     pub(crate) set_defaults: fn(Value) -> Result<Value, Vec<Invalid>>,
     pub(crate) check: fn(&Value, Option<&Value>) -> Vec<Invalid>,
+    /// What is particular to a kind of a CustomResourceDefinition.
+    pub(crate) form: Option<CustomForm>,
     /// The name in keys of the store: `pods`, `trainingjobs.ai.fermion.dev`.
     pub(crate) stored_as: Arc<str>,
 }
@@ -98,37 +105,79 @@ pub(crate) struct Described {
     pub(crate) schema: Value,
 }
 
-/// Everything served, in the order of discovery.
+/// Everything served at one moment. It never changes: a definition that comes or goes makes
+/// another one, and requests end with the one they began with.
 pub(crate) struct Catalog {
+    built_in: Arc<BuiltIn>,
+    /// By the name of the CustomResourceDefinition.
+    definitions: BTreeMap<String, Arc<Definition>>,
+    /// In the order of discovery.
     resources: Vec<Arc<Resource>>,
-    by_name: HashMap<(String, String, String), Arc<Resource>>,
+    /// By plural: few kinds share one.
+    by_plural: HashMap<String, Vec<Arc<Resource>>>,
+    pub(crate) documents: Documents,
+}
+
+/// What the platform serves of itself.
+struct BuiltIn {
+    resources: Vec<Arc<Resource>>,
+    openapi: OpenApi,
 }
 
 impl Catalog {
-    /// Builds the schemas and validators of all kinds and the documents that tell clients of
-    /// them; takes a while, so it is done once.
-    pub(crate) fn new() -> anyhow::Result<(Self, OpenApi)> {
+    /// Builds the schemas and validators of all kinds of the platform and the documents that tell
+    /// clients of them; takes a while, so it is done once.
+    pub(crate) fn new() -> anyhow::Result<Self> {
         let mut described = core_kinds::resources()?;
         for kind in registry::kinds() {
             described.push(Resource::from_kind(kind)?);
         }
         let mut resources = Vec::with_capacity(described.len());
-        let mut by_name = HashMap::new();
         let mut kinds = Vec::with_capacity(described.len());
         for Described { resource, schema } in described {
             kinds.push(resource.openapi_kind(schema));
-            let resource = Arc::new(resource);
-            by_name.insert((resource.group.clone(), resource.version.clone(), resource.plural.clone()), resource.clone());
-            resources.push(resource);
+            resources.push(Arc::new(resource));
         }
-        Ok((Self { resources, by_name }, OpenApi::new(kinds)))
+        let built_in = BuiltIn { resources, openapi: OpenApi::new(kinds) };
+        Ok(Self::assemble(Arc::new(built_in), BTreeMap::new(), None))
+    }
+
+    /// The catalog with other definitions. What did not change is shared with this one.
+    pub(crate) fn with(&self, definitions: BTreeMap<String, Arc<Definition>>) -> Self {
+        Self::assemble(self.built_in.clone(), definitions, Some(&self.documents))
+    }
+
+    fn assemble(built_in: Arc<BuiltIn>, definitions: BTreeMap<String, Arc<Definition>>, before: Option<&Documents>) -> Self {
+        let mut custom: Vec<Arc<Resource>> = definitions.values().flat_map(|definition| definition.resources.iter().cloned()).collect();
+        custom.sort_by(|one, two| {
+            let versions = || version_order(&one.version).cmp(&version_order(&two.version));
+            one.group.cmp(&two.group).then_with(versions).then_with(|| one.plural.cmp(&two.plural))
+        });
+        let resources: Vec<Arc<Resource>> = built_in.resources.iter().cloned().chain(custom).collect();
+        let mut by_plural: HashMap<String, Vec<Arc<Resource>>> = HashMap::new();
+        for resource in &resources {
+            by_plural.entry(resource.plural.clone()).or_default().push(resource.clone());
+        }
+        let kinds: Vec<Arc<OpenApiKind>> = definitions.values().flat_map(|definition| definition.openapi.iter().cloned()).collect();
+        let openapi = built_in.openapi.with(&kinds, before.map(|before| &before.openapi));
+        Self { built_in, definitions, resources, by_plural, documents: Documents::new(openapi) }
+    }
+
+    pub(crate) fn definitions(&self) -> &BTreeMap<String, Arc<Definition>> {
+        &self.definitions
     }
 
     pub(crate) fn find(&self, group: &str, version: &str, plural: &str) -> Option<&Arc<Resource>> {
-        self.by_name.get(&(group.to_owned(), version.to_owned(), plural.to_owned()))
+        self.by_plural.get(plural)?.iter().find(|resource| resource.group == group && resource.version == version)
     }
 
-    /// Every group and version served, the core group first.
+    /// Whether the platform itself serves kinds of a group.
+    pub(crate) fn is_built_in_group(&self, group: &str) -> bool {
+        self.built_in.resources.iter().any(|resource| resource.group == group)
+    }
+
+    /// Every group and version served, the core group first; of a group the preferred version
+    /// first.
     pub(crate) fn group_versions(&self) -> Vec<(String, String)> {
         let mut found: Vec<(String, String)> = Vec::new();
         for resource in &self.resources {
@@ -145,12 +194,33 @@ impl Catalog {
     }
 }
 
+/// Sorts versions as Kubernetes does: released before beta before alpha, newer before older,
+/// then everything else by name.
+fn version_order(version: &str) -> (u8, Reverse<u64>, Reverse<u64>, String) {
+    let parsed = || {
+        let rest = version.strip_prefix('v')?;
+        let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+        let major: u64 = rest[..end].parse().ok()?;
+        let (stage, minor) = match &rest[end..] {
+            "" => (0, ""),
+            other => other.strip_prefix("beta").map(|minor| (1, minor)).or_else(|| other.strip_prefix("alpha").map(|minor| (2, minor)))?,
+        };
+        let minor: u64 = if stage == 0 { 0 } else { minor.parse().ok()? };
+        Some((stage, major, minor))
+    };
+    match parsed() {
+        Some((stage, major, minor)) => (stage, Reverse(major), Reverse(minor), String::new()),
+        None => (3, Reverse(0), Reverse(0), version.to_owned()),
+    }
+}
+
 impl Resource {
-    fn openapi_kind(&self, schema: Value) -> OpenApiKind {
+    pub(crate) fn openapi_kind(&self, schema: Value) -> OpenApiKind {
         OpenApiKind {
             group: self.group.clone(),
             version: self.version.clone(),
             kind: self.kind.clone(),
+            list_kind: self.list_kind.clone(),
             plural: self.plural.clone(),
             namespaced: self.namespaced,
             schema,
@@ -178,11 +248,12 @@ impl Resource {
         let mut schema = kind.schema;
         let resource = Self {
             columns: Columns::for_printer_columns(&kind.columns)?,
-            validator,
+            validator: validator.into(),
             strategy: MergeStrategy::UNSUPPORTED,
-            field_types: managed_fields::own_kind(&mut schema),
+            field_types: managed_fields::own_kind(&mut schema).into(),
             group: kind.group,
             version: kind.version,
+            list_kind: format!("{}List", kind.kind),
             kind: kind.kind,
             plural: kind.plural,
             singular: kind.singular,
@@ -197,8 +268,21 @@ impl Resource {
             custom: true,
             set_defaults: kind.set_defaults,
             check: kind.check,
+            form: None,
             stored_as,
         };
         Ok(Described { resource, schema })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_preferred_as_in_kubernetes() {
+        let mut versions = ["v1beta1", "v10", "v1alpha2", "foo1", "v2", "v11beta2", "v1", "v12alpha1", "foo10", "v3beta1"];
+        versions.sort_by_key(|version| version_order(version));
+        assert_eq!(versions, ["v10", "v2", "v1", "v11beta2", "v3beta1", "v1beta1", "v12alpha1", "v1alpha2", "foo1", "foo10"]);
     }
 }

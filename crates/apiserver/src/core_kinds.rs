@@ -9,12 +9,14 @@ use k8s_openapi::api::authentication::v1::{SelfSubjectReview, TokenReview};
 use k8s_openapi::api::authorization::v1::{SelfSubjectAccessReview, SelfSubjectRulesReview, SubjectAccessReview};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Event, Namespace, Node, PersistentVolumeClaim, Pod, Secret, Service, ServiceAccount};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use k8s_openapi::schemars::JsonSchema;
 use k8s_openapi::{Metadata, NamespaceResourceScope};
 use serde_json::{Value, json};
 
 use crate::admission::webhook::configuration;
 use crate::catalog::{ALL_VERBS, Described, METRIC_VERBS, REVIEW_VERBS, Resource, Source};
+use crate::definitions;
 use crate::managed_fields;
 use crate::patch::MergeStrategy;
 use crate::schema::{self, Validator};
@@ -91,6 +93,15 @@ pub(crate) fn resources() -> anyhow::Result<Vec<Described>> {
         of::<Lease>(Entry { plural: "leases", ..STORED })?,
         of::<MutatingWebhookConfiguration>(Entry { plural: "mutatingwebhookconfigurations", ..WEBHOOKS })?,
         of::<ValidatingWebhookConfiguration>(Entry { plural: "validatingwebhookconfigurations", ..WEBHOOKS })?,
+        of::<CustomResourceDefinition>(Entry {
+            plural: definitions::PLURAL,
+            short_names: &["crd", "crds"],
+            categories: &["api-extensions"],
+            namespaced: false,
+            subresources: &["status"],
+            set_defaults: definitions::with_defaults,
+            ..STORED
+        })?,
         of::<TokenReview>(Entry { plural: "tokenreviews", ..REVIEW })?,
         of::<SelfSubjectReview>(Entry { plural: "selfsubjectreviews", ..REVIEW })?,
         of::<SubjectAccessReview>(Entry { plural: "subjectaccessreviews", ..REVIEW })?,
@@ -131,14 +142,15 @@ fn build(group: &str, version: &str, kind: &str, mut schema: Value, entry: Entry
     // merging, and is no rule.
     let validator = Validator::compile(&schema)?;
     let resource = Resource {
-        validator,
-        field_types: managed_fields::core_kind(group, kind, &mut schema),
+        validator: validator.into(),
+        field_types: managed_fields::core_kind(group, kind, &mut schema).into(),
         columns: Columns::for_core(group, kind),
         strategy: MergeStrategy::for_kind(group, kind),
         selectable: selectable_fields(group, kind).iter().map(|field| (*field).to_owned()).collect(),
         group: group.to_owned(),
         version: version.to_owned(),
         kind: kind.to_owned(),
+        list_kind: format!("{kind}List"),
         plural: entry.plural.to_owned(),
         singular: kind.to_lowercase(),
         short_names: entry.short_names.iter().map(|name| (*name).to_owned()).collect(),
@@ -151,6 +163,7 @@ fn build(group: &str, version: &str, kind: &str, mut schema: Value, entry: Entry
         custom: false,
         set_defaults: entry.set_defaults,
         check: entry.check,
+        form: None,
         stored_as: if group.is_empty() { entry.plural.into() } else { format!("{}.{group}", entry.plural).into() },
     };
     Ok(Described { resource, schema })

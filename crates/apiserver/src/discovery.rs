@@ -1,37 +1,60 @@
 //! What is served, told to clients: discovery (aggregated and one group at a time), OpenAPI,
 //! the version.
 
+use std::sync::OnceLock;
+
 use axum::body::Body;
 use axum::http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use bytes::Bytes;
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 
 use crate::Api;
 use crate::catalog::{Catalog, Resource};
 use crate::error::{ApiError, Result};
 use crate::openapi::OpenApi;
 use crate::read::{json_response, raw_response};
+use crate::request::Query;
 
 /// The version of Kubernetes whose API this one follows; clients choose features by it.
 const KUBERNETES: (&str, &str) = ("1", "33");
 /// Kinds in `get all` and the like are found by this media type.
 const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
 
-/// Documents that do not change while the server runs, made once.
+/// How long a document may be kept whose address changes when it does: a year.
+const IMMUTABLE: &str = "public, max-age=31536000, immutable";
+
+/// Documents of one [`Catalog`], each made when it is first asked for.
 pub(crate) struct Documents {
     /// Aggregated discovery of `/api` and `/apis`.
-    core: Bytes,
-    groups: Bytes,
-    openapi: OpenApi,
+    core: OnceLock<Tagged>,
+    groups: OnceLock<Tagged>,
+    pub(crate) openapi: OpenApi,
+}
+
+/// A document and what tells it from another one at the same address.
+struct Tagged {
+    body: Bytes,
+    /// Quoted, as it stands in headers.
+    tag: String,
+}
+
+impl Tagged {
+    fn new(body: String) -> Self {
+        use std::fmt::Write as _;
+        let mut tag = String::from("\"");
+        for byte in Sha256::digest(&body) {
+            // Writing to a String cannot fail.
+            let _ = write!(tag, "{byte:02X}");
+        }
+        tag.push('"');
+        Self { body: body.into(), tag }
+    }
 }
 
 impl Documents {
-    pub(crate) fn new(catalog: &Catalog, openapi: OpenApi) -> Self {
-        Self {
-            core: aggregated(catalog, str::is_empty).to_string().into(),
-            groups: aggregated(catalog, |group| !group.is_empty()).to_string().into(),
-            openapi,
-        }
+    pub(crate) fn new(openapi: OpenApi) -> Self {
+        Self { core: OnceLock::new(), groups: OnceLock::new(), openapi }
     }
 }
 
@@ -47,46 +70,102 @@ impl Api {
             .and_then(|value| value.to_str().ok())
             .is_some_and(|accept| accept.split(',').any(|range| range.contains("as=APIGroupDiscoveryList") && range.contains("v=v2;")));
         let trimmed = path.trim_end_matches('/');
+        let catalog = &*self.catalog();
+        let documents = &catalog.documents;
         match trimmed {
-            "/api" if wants_aggregated => return Ok(aggregated_response(self.documents.core.clone())),
-            "/apis" if wants_aggregated => return Ok(aggregated_response(self.documents.groups.clone())),
+            "/api" if wants_aggregated => {
+                let document = documents.core.get_or_init(|| Tagged::new(aggregated(catalog, str::is_empty).to_string()));
+                return Ok(aggregated_response(document, request));
+            }
+            "/apis" if wants_aggregated => {
+                let document = documents.groups.get_or_init(|| Tagged::new(aggregated(catalog, |group| !group.is_empty()).to_string()));
+                return Ok(aggregated_response(document, request));
+            }
             "/api" => {
                 let versions = json!({"kind": "APIVersions", "apiVersion": "v1", "versions": ["v1"], "serverAddressByClientCIDRs": []});
                 return Ok(json_response(StatusCode::OK, &versions));
             }
-            "/apis" => return Ok(json_response(StatusCode::OK, &group_list(&self.catalog))),
+            "/apis" => return Ok(json_response(StatusCode::OK, &group_list(catalog))),
             "/version" => return Ok(json_response(StatusCode::OK, &version())),
-            "/openapi/v3" => return Ok(raw_response(StatusCode::OK, self.documents.openapi.index())),
+            "/openapi/v3" => return Ok(raw_response(StatusCode::OK, documents.openapi.index())),
+            "/openapi/v2" => return version_2(documents, request),
             "/metrics" => {
                 let mut response = Response::new(Body::from(self.metrics_text()));
                 response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; version=0.0.4"));
                 return Ok(response);
             }
             "" => {
-                let paths = ["/api", "/apis", "/livez", "/metrics", "/openapi/v3", "/readyz", "/version"];
+                let paths = ["/api", "/apis", "/livez", "/metrics", "/openapi/v2", "/openapi/v3", "/readyz", "/version"];
                 return Ok(json_response(StatusCode::OK, &json!({"paths": paths})));
             }
             _ => {}
         }
         if let Some(group_version) = trimmed.strip_prefix("/openapi/v3/") {
-            let document = self.documents.openapi.document(group_version).ok_or_else(ApiError::no_route)?;
-            return Ok(raw_response(StatusCode::OK, document));
+            return openapi_document(documents, group_version, request);
         }
         let parts: Vec<&str> = trimmed.split('/').skip(1).collect();
         let found = match parts.as_slice() {
-            ["api", version] => resource_list(&self.catalog, "", version),
-            ["apis", group] => group_of(&self.catalog, group),
-            ["apis", group, version] => resource_list(&self.catalog, group, version),
+            ["api", version] => resource_list(catalog, "", version),
+            ["apis", group] => group_of(catalog, group),
+            ["apis", group, version] => resource_list(catalog, group, version),
             _ => None,
         };
         found.map(|document| json_response(StatusCode::OK, &document)).ok_or_else(ApiError::no_route)
     }
 }
 
-fn aggregated_response(body: Bytes) -> Response<Body> {
-    let mut response = raw_response(StatusCode::OK, body);
+fn aggregated_response(document: &Tagged, request: &Request<Body>) -> Response<Body> {
+    let mut response = tagged_response(document.body.clone(), &document.tag, request);
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(AGGREGATED));
+    response.headers_mut().insert(header::VARY, HeaderValue::from_static("Accept"));
     response
+}
+
+/// A document, or that it is the one which the client has.
+fn tagged_response(body: Bytes, tag: &str, request: &Request<Body>) -> Response<Body> {
+    let known = request.headers().get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok());
+    let is_known = known.is_some_and(|known| known.split(',').any(|known| known.trim().trim_start_matches("W/") == tag));
+    let mut response = if is_known { raw_response(StatusCode::NOT_MODIFIED, Bytes::new()) } else { raw_response(StatusCode::OK, body) };
+    if let Ok(tag) = HeaderValue::from_str(tag) {
+        response.headers_mut().insert(header::ETAG, tag);
+    }
+    response
+}
+
+/// A document of OpenAPI v3. At its address with the hash it never changes; at one with the hash
+/// of an earlier document the client is sent to where it is now.
+fn openapi_document(documents: &Documents, path: &str, request: &Request<Body>) -> Result<Response<Body>> {
+    let body = documents.openapi.document(path).ok_or_else(ApiError::no_route)?;
+    let hash = documents.openapi.hash(path).unwrap_or_default();
+    let query = Query::parse(request.uri())?;
+    let mut response = tagged_response(body, &format!("\"{hash}\""), request);
+    match query.get("hash") {
+        None => {}
+        Some(asked) if asked == hash => {
+            response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static(IMMUTABLE));
+        }
+        Some(_) => {
+            *response.status_mut() = StatusCode::MOVED_PERMANENTLY;
+            *response.body_mut() = Body::empty();
+            if let Ok(address) = HeaderValue::from_str(&format!("/openapi/v3/{path}?hash={hash}")) {
+                response.headers_mut().insert(header::LOCATION, address);
+            }
+        }
+    }
+    Ok(response)
+}
+
+/// OpenAPI v2 as JSON. Clients that take nothing but its protobuf form go on to version 3.
+fn version_2(documents: &Documents, request: &Request<Body>) -> Result<Response<Body>> {
+    let accept = request.headers().get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or("*/*");
+    let takes_json = accept.split(',').any(|range| {
+        let media = range.split(';').next().unwrap_or_default().trim();
+        matches!(media, "application/json" | "application/*" | "*/*")
+    });
+    if !takes_json {
+        return Err(ApiError::new(StatusCode::NOT_ACCEPTABLE, "NotAcceptable", "OpenAPI v2 is served as application/json only"));
+    }
+    Ok(raw_response(StatusCode::OK, documents.openapi.version_2()))
 }
 
 fn version() -> Value {

@@ -123,7 +123,7 @@ impl Api {
             path: None,
         };
         authorize(caller, &attributes).map_err(ApiError::forbidden)?;
-        let resource = self.catalog.find(&target.group, &target.version, &target.plural).ok_or_else(ApiError::no_route)?.clone();
+        let resource = self.catalog().find(&target.group, &target.version, &target.plural).ok_or_else(ApiError::no_route)?.clone();
         if target.namespace.is_some() && !resource.namespaced {
             return Err(ApiError::no_route());
         }
@@ -294,7 +294,7 @@ impl Api {
         }
         let list = json!({
             "apiVersion": resource.api_version(),
-            "kind": format!("{}List", resource.kind),
+            "kind": resource.list_kind,
             "metadata": {"resourceVersion": listed.resource_version},
             "items": items,
         });

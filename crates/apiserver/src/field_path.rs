@@ -40,6 +40,11 @@ impl FieldPath {
         mark
     }
 
+    /// How long the path is.
+    pub(crate) fn mark(&self) -> Mark {
+        Mark(self.text.len())
+    }
+
     /// Cuts the path back to where it was when `mark` was returned.
     pub(crate) fn truncate(&mut self, mark: Mark) {
         self.text.truncate(mark.0);

@@ -17,6 +17,7 @@ mod authorize;
 mod catalog;
 mod clock;
 mod core_kinds;
+mod definitions;
 mod discovery;
 mod dispatch;
 mod encryption;
@@ -62,7 +63,7 @@ pub use identity::{ADMINISTRATORS, AUTHENTICATED, COMPONENTS, Credentials, Ident
 
 use admission::webhook::{TargetPolicy, Webhooks};
 use catalog::Catalog;
-use discovery::Documents;
+use definitions::Definitions;
 use encryption::SealedStore;
 use fairness::Fairness;
 
@@ -72,8 +73,9 @@ pub type MetricsText = Box<dyn Fn() -> String + Send + Sync>;
 /// The API server: everything it needs to answer a request.
 pub struct Api {
     store: SealedStore,
-    catalog: Catalog,
-    documents: Documents,
+    /// What is served now. Requests take the catalog once and keep it.
+    catalog: RwLock<Arc<Catalog>>,
+    definitions: Definitions,
     credentials: Credentials,
     webhooks: Webhooks,
     fairness: Fairness,
@@ -120,10 +122,9 @@ impl Api {
         shutdown: tokio::sync::watch::Receiver<bool>,
         options: Options,
     ) -> anyhow::Result<Arc<Self>> {
-        let (catalog, openapi) = Catalog::new()?;
         Ok(Arc::new(Self {
-            documents: Documents::new(&catalog, openapi),
-            catalog,
+            catalog: RwLock::new(Arc::new(Catalog::new()?)),
+            definitions: Definitions::default(),
             credentials: Credentials::new(store.clone(), clock.clone()),
             webhooks: Webhooks::new(TargetPolicy { allow_local: options.allow_local_webhooks }),
             fairness: Fairness::new(),
@@ -135,6 +136,15 @@ impl Api {
             shutdown,
             started: std::sync::atomic::AtomicBool::new(false),
         }))
+    }
+
+    /// What is served at this moment.
+    fn catalog(&self) -> Arc<Catalog> {
+        self.catalog.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set_catalog(&self, catalog: Catalog) {
+        *self.catalog.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(catalog);
     }
 
     /// The tokens and passwords of this platform.
@@ -160,7 +170,7 @@ impl Api {
     /// When they cannot be written.
     pub async fn ensure_namespaces(&self) -> anyhow::Result<()> {
         let caller = Identity::component("apiserver");
-        let resource = self.catalog.find("", "v1", "namespaces").expect("namespaces are served").clone();
+        let resource = self.catalog().find("", "v1", "namespaces").expect("namespaces are served").clone();
         for name in ["default", fermion_api::labels::SYSTEM_NAMESPACE] {
             let object = serde_json::json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
             match self.create(&caller, &resource, None, object, &write::WriteOptions::of_server()).await {

@@ -1,22 +1,27 @@
-//! OpenAPI v3: an index, and one document for each group and version.
+//! OpenAPI v3: an index, and one document for each group and version; and OpenAPI v2, which is
+//! all of them in one.
 //!
 //! `kubectl` reads them to explain kinds, and to learn that the server validates fields itself:
 //! for that, every `PATCH` names its kind and the query parameter `fieldValidation`. Generators
-//! and dynamic clients read the paths. The documents are made once, when the server starts.
+//! and dynamic clients read the paths. The platform's own documents are
+//! made once, when the server starts; those of custom kinds when they are first asked for after
+//! their definitions changed.
 
 mod names;
 mod paths;
 mod schemas;
 mod shared;
+mod version_2;
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
 /// What is told of one kind.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct OpenApiKind {
     /// The API group; empty for the core group.
     pub group: String,
@@ -24,6 +29,8 @@ pub struct OpenApiKind {
     pub version: String,
     /// `TrainingJob`
     pub kind: String,
+    /// `TrainingJobList`
+    pub list_kind: String,
     /// `trainingjobs`
     pub plural: String,
     /// Whether its objects live in namespaces.
@@ -36,11 +43,41 @@ pub struct OpenApiKind {
     pub verbs: Vec<String>,
 }
 
-/// The documents, ready to be sent as `application/json`.
+/// The documents, ready to be sent as `application/json`. They share what did not change with
+/// the documents that they were made from.
 #[derive(Debug, Clone)]
 pub struct OpenApi {
-    index: Bytes,
-    documents: BTreeMap<String, Bytes>,
+    documents: BTreeMap<String, Arc<Document>>,
+    index: OnceLock<Bytes>,
+    version_2: OnceLock<Bytes>,
+}
+
+/// The document of one group and version.
+#[derive(Debug)]
+struct Document {
+    /// What it is made from when it is first asked for. None of what was made at the start: as
+    /// trees those schemas take megabytes.
+    kinds: Vec<Arc<OpenApiKind>>,
+    made: OnceLock<Made>,
+}
+
+#[derive(Debug)]
+struct Made {
+    body: Bytes,
+    hash: String,
+}
+
+impl Made {
+    fn new(body: Bytes) -> Self {
+        let hash = hex(&Sha256::digest(&body));
+        Self { body, hash }
+    }
+}
+
+impl Document {
+    fn made(&self) -> &Made {
+        self.made.get_or_init(|| Made::new(document(self.kinds.iter().map(|kind| (**kind).clone()).collect()).to_string().into()))
+    }
 }
 
 impl OpenApi {
@@ -50,27 +87,52 @@ impl OpenApi {
         for kind in kinds {
             groups.entry(names::group_version_path(&kind.group, &kind.version)).or_default().push(kind);
         }
-        let documents: BTreeMap<String, Bytes> =
-            groups.into_iter().map(|(path, kinds)| (path, Bytes::from(document(kinds).to_string()))).collect();
-        let addresses: Map<String, Value> = documents
-            .iter()
-            .map(|(path, document)| {
-                let hash = hex(&Sha256::digest(document));
-                (path.clone(), json!({"serverRelativeURL": format!("/openapi/v3/{path}?hash={hash}")}))
-            })
-            .collect();
-        Self { index: json!({"paths": addresses}).to_string().into(), documents }
+        let make = |kinds| Document { kinds: Vec::new(), made: OnceLock::from(Made::new(document(kinds).to_string().into())) };
+        let documents = groups.into_iter().map(|(path, kinds)| (path, Arc::new(make(kinds)))).collect();
+        Self { documents, index: OnceLock::new(), version_2: OnceLock::new() }
+    }
+
+    /// These documents and those of further kinds, of groups that have none here. Documents that
+    /// `before` made from the same kinds are taken over.
+    pub fn with(&self, kinds: &[Arc<OpenApiKind>], before: Option<&Self>) -> Self {
+        let mut groups: BTreeMap<String, Vec<Arc<OpenApiKind>>> = BTreeMap::new();
+        for kind in kinds {
+            groups.entry(names::group_version_path(&kind.group, &kind.version)).or_default().push(kind.clone());
+        }
+        let mut documents = self.documents.clone();
+        for (path, kinds) in groups {
+            let is_same = |known: &&Arc<Document>| {
+                known.kinds.len() == kinds.len() && std::iter::zip(&known.kinds, &kinds).all(|(one, two)| Arc::ptr_eq(one, two))
+            };
+            let known = before.and_then(|before| before.documents.get(&path)).filter(is_same).cloned();
+            documents.entry(path).or_insert_with(|| known.unwrap_or_else(|| Arc::new(Document { kinds, made: OnceLock::new() })));
+        }
+        Self { documents, index: OnceLock::new(), version_2: OnceLock::new() }
     }
 
     /// `/openapi/v3`: where the documents are. The addresses change with the documents, so that
     /// clients may keep what they have read.
     pub fn index(&self) -> Bytes {
-        self.index.clone()
+        let address = |(path, document): (&String, &Arc<Document>)| {
+            (path.clone(), json!({"serverRelativeURL": format!("/openapi/v3/{path}?hash={}", document.made().hash)}))
+        };
+        self.index.get_or_init(|| json!({"paths": self.documents.iter().map(address).collect::<Map<_, _>>()}).to_string().into()).clone()
     }
 
     /// The document at `/openapi/v3/{path}`, where path is `api/v1` or `apis/GROUP/VERSION`.
     pub fn document(&self, path: &str) -> Option<Bytes> {
-        self.documents.get(path).cloned()
+        self.documents.get(path).map(|document| document.made().body.clone())
+    }
+
+    /// The hash of that document, as it stands in its address.
+    pub fn hash(&self, path: &str) -> Option<&str> {
+        self.documents.get(path).map(|document| document.made().hash.as_str())
+    }
+
+    /// `/openapi/v2`: everything in one document, for older clients.
+    pub fn version_2(&self) -> Bytes {
+        let make = || version_2::document(self.documents.values().map(|document| &document.made().body)).to_string().into();
+        self.version_2.get_or_init(make).clone()
     }
 }
 

@@ -233,6 +233,7 @@ impl Api {
             let wanted = limit.unwrap_or(usize::MAX);
             let mut last = None;
             for stored in page.items {
+                let stored = resource.as_served(stored)?;
                 if selection.is_everything() {
                     items.push(stored.body);
                 } else {
@@ -309,9 +310,9 @@ fn list_metadata(listed: &Listed) -> Value {
 /// The list as JSON; the stored texts of the objects are copied, not parsed.
 fn json_list(resource: &Resource, listed: &Listed) -> Response<Body> {
     let head = format!(
-        "{{\"apiVersion\":\"{}\",\"kind\":\"{}List\",\"metadata\":{},\"items\":[",
+        "{{\"apiVersion\":\"{}\",\"kind\":\"{}\",\"metadata\":{},\"items\":[",
         resource.api_version(),
-        resource.kind,
+        resource.list_kind,
         list_metadata(listed)
     );
     let size = head.len() + listed.items.iter().map(|item| item.len() + 1).sum::<usize>() + 3;

@@ -6,8 +6,8 @@
 //! Kubernetes, in which every field that may be set is declared.
 //!
 //! For a write, in this order: [`Validator::default`], which also drops nulls that stand for
-//! "unset"; [`Validator::validate`]; and, where unknown fields are to be dropped instead of
-//! refused, [`Validator::prune`].
+//! "unset"; [`Validator::validate`]; [`Validator::check_rules`] on what is valid so far; and, where
+//! unknown fields are to be dropped instead of refused, [`Validator::prune`].
 
 mod check;
 mod compile;
@@ -15,6 +15,7 @@ mod core_kinds;
 mod format;
 mod normalize;
 mod problem;
+pub(crate) mod rules;
 
 use std::collections::{HashMap, HashSet};
 
@@ -107,6 +108,10 @@ struct Node {
     declared_in_combined: HashSet<Box<str>>,
     /// A combined schema accepts properties that it does not declare.
     combined_is_open: bool,
+    /// The rules of `x-kubernetes-validations`.
+    rules: Option<rules::Rules>,
+    /// Whether there are rules at this node or below.
+    has_rules: bool,
 }
 
 /// What a `x-kubernetes-int-or-string` field holds.
@@ -170,7 +175,18 @@ struct CountRules {
 impl Validator {
     /// Compiles the schema of a kind. `$ref` may point inside the document.
     pub fn compile(schema: &Value) -> Result<Self, SchemaError> {
-        compile::compile(schema)
+        compile::compile(schema, compile::Extent::Object)
+    }
+
+    /// Compiles everything of a kind's schema but its rules, which are checked one by one where
+    /// their author waits for an answer.
+    pub(crate) fn compile_structure(schema: &Value) -> Result<Self, SchemaError> {
+        compile::compile(schema, compile::Extent::ObjectWithoutRules)
+    }
+
+    /// Compiles the schema of a value that is no whole object.
+    pub(crate) fn compile_value(schema: &Value) -> Result<Self, SchemaError> {
+        compile::compile(schema, compile::Extent::Value)
     }
 
     /// Everything that is wrong with the object, at most [`ERRORS_MAX`] errors; empty if it is
@@ -178,6 +194,12 @@ impl Validator {
     /// error (400), or a warning. All other problems make the object invalid (422).
     pub fn validate(&self, object: &Value) -> Vec<FieldError> {
         check::check(self, object)
+    }
+
+    /// Every rule (`x-kubernetes-validations`) that the object breaks, at most [`ERRORS_MAX`]. The
+    /// object is valid by [`Validator::validate`]; `old` is the stored one on an update.
+    pub fn check_rules(&self, object: &Value, old: Option<&Value>) -> Vec<FieldError> {
+        rules::check(self, object, old)
     }
 
     /// Removes the fields that the schema does not know. Answers their paths, at most

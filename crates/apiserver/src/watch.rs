@@ -95,6 +95,7 @@ impl Api {
             timer: tokio::time::interval_at(tokio::time::Instant::now() + BOOKMARK_INTERVAL, BOOKMARK_INTERVAL),
             ends_at: tokio::time::Instant::now() + duration,
             shutdown: self.shutdown.clone(),
+            retired: resource.form.as_ref().map(|form| form.retired.clone()),
             done: false,
         };
         let lines = futures::stream::unfold(state, |mut state| async move {
@@ -115,6 +116,8 @@ struct State {
     timer: tokio::time::Interval,
     ends_at: tokio::time::Instant,
     shutdown: tokio::sync::watch::Receiver<bool>,
+    /// Of a custom kind: turns true when its definition changes or goes.
+    retired: Option<tokio::sync::watch::Receiver<bool>>,
     done: bool,
 }
 
@@ -124,8 +127,8 @@ impl State {
         if self.done {
             return None;
         }
-        for stored in self.initial.by_ref() {
-            match self.writer.object("ADDED", &stored, true) {
+        while let Some(stored) = self.initial.next() {
+            match self.writer.resource.as_served(stored).and_then(|stored| self.writer.object("ADDED", &stored, true)) {
                 Ok(Some(line)) => return Some(line),
                 Ok(None) => {}
                 Err(error) => return Some(self.fail(&error)),
@@ -138,6 +141,7 @@ impl State {
             tokio::select! {
                 biased;
                 () = stopped(&mut self.shutdown) => return None,
+                () = retired(&mut self.retired), if self.retired.is_some() => return None,
                 event = self.events.next() => match event {
                     None => return None,
                     Some(Ok(event)) => match self.writer.event(&event) {
@@ -167,6 +171,15 @@ impl State {
     }
 }
 
+/// Waits until the kind is served no more in the form that the watch began with. Clients watch
+/// again from where they are, and see it in its new form or not at all.
+async fn retired(retirement: &mut Option<tokio::sync::watch::Receiver<bool>>) {
+    if let Some(retirement) = retirement {
+        // An error says that the definition is gone, too.
+        drop(retirement.wait_for(|retired| *retired).await);
+    }
+}
+
 /// Waits until the server stops, or is gone.
 async fn stopped(shutdown: &mut tokio::sync::watch::Receiver<bool>) {
     // An error says that nobody is left to stop it: it is gone.
@@ -177,6 +190,13 @@ impl Writer {
     /// The line for a change, as seen through the selectors: an object that came into view is
     /// added, one that left it is deleted.
     fn event(&mut self, event: &Event) -> Result<Option<Bytes>> {
+        let served = |stored: &Arc<Stored>| self.resource.as_served((**stored).clone()).map(Arc::new);
+        let event = &Event {
+            revision: event.revision,
+            kind: event.kind,
+            object: served(&event.object)?,
+            previous: event.previous.as_ref().map(served).transpose()?,
+        };
         if self.selection.is_everything() {
             let type_ = match event.kind {
                 EventKind::Added => "ADDED",

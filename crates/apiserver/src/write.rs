@@ -99,6 +99,7 @@ impl Api {
         options: &WriteOptions,
     ) -> Result<Written> {
         check_type(resource, &object)?;
+        resource.refuse_new_while_terminating()?;
         if !object["metadata"].is_object() {
             object["metadata"] = json!({});
         }
@@ -123,6 +124,7 @@ impl Api {
         let writer = options.manager.writer(resource, owners.operation(), "");
         tracking::created(resource, &mut object, owners, &writer, now);
         warnings.extend(from_hooks);
+        let (object, _turn) = self.prepare_definition(resource, Part::Main, object, None).await?;
         let stored = self.put(resource, key.clone(), Expect::Absent, object, Vec::new(), options.dry_run).await?;
         Ok(Written { code: StatusCode::CREATED, object: stored, warnings })
     }
@@ -246,7 +248,8 @@ impl Api {
             old: Some(old_value),
             dry_run: options.dry_run,
         };
-        let Admitted { object: mut new, warnings } = self.admit(&request, new).await?;
+        let Admitted { object: new, warnings } = self.admit(&request, new).await?;
+        let (mut new, _turn) = self.prepare_definition(resource, part, new, Some(old_value)).await?;
         if part == Part::Main {
             objects::count_generation(old_value, &mut new);
         }
@@ -373,16 +376,29 @@ impl Api {
         let now = self.now();
         let facts = if resource.is_core("pods") { usage::fact(last, now, Some(now)).into_iter().collect() } else { Vec::new() };
         let write = Write::Delete { key: old.key.clone(), expect: Expect::Revision(old.revision) };
-        self.commit(resource.about(&old.key.name), Commit { writes: vec![write], facts, ..Commit::default() }).await
+        let stored = self.commit(resource.about(&old.key.name), Commit { writes: vec![write], facts, ..Commit::default() }).await?;
+        if resource.is_definition() {
+            self.drop_definition(&stored).await;
+        }
+        resource.as_served(stored)
     }
 
     /// The stored object.
     pub(crate) async fn read(&self, resource: &Resource, key: &Key) -> Result<Stored> {
         let about = resource.about(&key.name);
-        self.store.get(key).await.map_err(|error| ApiError::from_store(&error, about))?.ok_or_else(|| ApiError::not_found(about))
+        let stored = self.store.get(key).await.map_err(|error| ApiError::from_store(&error, about))?;
+        resource.as_served(stored.ok_or_else(|| ApiError::not_found(about))?)
     }
 
-    async fn put(&self, resource: &Resource, key: Key, expect: Expect, object: Value, facts: Vec<Fact>, dry_run: bool) -> Result<Stored> {
+    pub(crate) async fn put(
+        &self,
+        resource: &Resource,
+        key: Key,
+        expect: Expect,
+        object: Value,
+        facts: Vec<Fact>,
+        dry_run: bool,
+    ) -> Result<Stored> {
         if dry_run {
             if expect == Expect::Absent {
                 let about = resource.about(&key.name);
@@ -394,7 +410,17 @@ impl Api {
             return Ok(Stored { key, revision: 0, body: body.into() });
         }
         let name = key.name.clone();
-        self.commit(resource.about(&name), Commit { writes: vec![Write::Put { key, expect, object }], facts, ..Commit::default() }).await
+        let object = resource.as_stored(object);
+        if resource.is_definition() && expect == Expect::Absent {
+            self.remove_leftovers(&name).await?;
+        }
+        let stored = self
+            .commit(resource.about(&name), Commit { writes: vec![Write::Put { key, expect, object }], facts, ..Commit::default() })
+            .await?;
+        if resource.is_definition() {
+            self.apply_definition(&stored).await;
+        }
+        resource.as_served(stored)
     }
 
     async fn commit(&self, about: About<'_>, commit: Commit) -> Result<Stored> {
@@ -523,11 +549,17 @@ pub(crate) fn check_schema(resource: &Resource, object: &Value) -> Result<()> {
     Err(ApiError::invalid(resource.about(objects::text(object, "name")), causes))
 }
 
+/// The rules of the kind's schema that the object breaks.
+pub(crate) fn check_rules(resource: &Resource, object: &Value, old: Option<&Value>) -> Vec<Cause> {
+    resource.validator.check_rules(object, old).iter().map(cause).collect()
+}
+
 fn cause(error: &FieldError) -> Cause {
     let reason = match error.problem {
         Problem::Required => "FieldValueRequired",
         Problem::Type { .. } => "FieldValueTypeInvalid",
         Problem::Enum => "FieldValueNotSupported",
+        Problem::Rule(reason) => reason,
         _ => "FieldValueInvalid",
     };
     Cause { field: error.path.clone(), reason, message: error.detail.clone() }

@@ -112,7 +112,7 @@ impl<'a> Value<'a> {
                 _ => Self::Double(number.as_f64().unwrap_or(f64::NAN)),
             },
             Json::String(text) => match ty {
-                Type::Timestamp => text.parse().map_or_else(|_| Self::text(text), Self::Timestamp),
+                Type::Timestamp => parse_moment(text).map_or_else(|| Self::text(text), Self::Timestamp),
                 Type::Duration => parse_duration(text).map_or_else(|| Self::text(text), Self::Duration),
                 Type::Bytes => STANDARD.decode(text).map_or_else(|_| Self::text(text), |bytes| Self::Bytes(bytes.into())),
                 _ => Self::text(text),
@@ -300,6 +300,12 @@ pub(crate) fn same_key(one: &Value<'_>, two: &Value<'_>) -> bool {
         (Value::Int(a), Value::Uint(b)) | (Value::Uint(b), Value::Int(a)) => u64::try_from(*a) == Ok(*b),
         _ => false,
     }
+}
+
+/// A moment, or the beginning of a day in UTC.
+fn parse_moment(text: &str) -> Option<Timestamp> {
+    let day = || text.parse::<jiff::civil::Date>().ok()?.to_zoned(jiff::tz::TimeZone::UTC).ok().map(|day| day.timestamp());
+    text.parse().ok().or_else(day)
 }
 
 /// Nanoseconds of a duration in Go's form: `1h30m`, `-1.5s`.

@@ -101,6 +101,7 @@ pub(crate) async fn run(arguments: ServerArgs) -> anyhow::Result<()> {
     if sealed.rewritten > 0 {
         tracing::info!(rewritten = sealed.rewritten, "Secrets were encrypted with the newest key");
     }
+    api.load_definitions().await?;
     api.ensure_namespaces().await?;
     let certificate = Certificate::prepare(&home, address)?;
     access::prepare(&api, &home, address, &certificate.authority_pem, arguments.announce.as_deref()).await?;
@@ -111,6 +112,7 @@ pub(crate) async fn run(arguments: ServerArgs) -> anyhow::Result<()> {
     let router = gateway.router().merge(api.router());
     let mut http = tokio::spawn(serve(Port::open(listener, &certificate)?, router, stopping.clone()));
     let expiry = tokio::spawn(api.clone().expire_until_shutdown());
+    let definitions = tokio::spawn(api.clone().follow_definitions_until_shutdown());
     let controllers = tokio::spawn(keep_controlling(api.client(Identity::component("controllers")), stopping.clone()));
     api.set_ready();
     tracing::info!(%address, ready_after_ms = began.elapsed().as_millis() as u64, "ready");
@@ -128,7 +130,7 @@ pub(crate) async fn run(arguments: ServerArgs) -> anyhow::Result<()> {
     if let Some(pool) = pool {
         pool.stop().await;
     }
-    if tokio::time::timeout(STOP_TIMEOUT, async { tokio::join!(controllers, expiry) }).await.is_err() {
+    if tokio::time::timeout(STOP_TIMEOUT, async { tokio::join!(controllers, expiry, definitions) }).await.is_err() {
         tracing::warn!("the controllers did not end in time; their next start carries on");
     }
     if tokio::time::timeout(STOP_TIMEOUT, http).await.is_err() {

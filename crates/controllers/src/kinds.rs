@@ -3,8 +3,12 @@
 use fermion_api::registry::{self, Access};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Event, Namespace, Node, PersistentVolumeClaim, Pod, Secret, Service, ServiceAccount};
-use kube::Resource;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::api::{Api, ListParams};
 use kube::core::{ApiResource, GroupVersionKind};
+use kube::{Client, Resource};
+
+use crate::error::Error;
 
 /// A kind, as far as it can be handled without knowing its fields.
 #[derive(Clone, Debug)]
@@ -16,6 +20,18 @@ pub(crate) struct Kind {
 impl Kind {
     fn core<K: Resource<DynamicType = ()>>(namespaced: bool) -> Self {
         Self { resource: ApiResource::erase::<K>(&()), namespaced }
+    }
+
+    /// What a definition defines, if it is served.
+    fn defined_by(definition: &CustomResourceDefinition) -> Option<Self> {
+        let status = definition.status.as_ref()?;
+        let is_established =
+            status.conditions.iter().flatten().any(|condition| condition.type_ == "Established" && condition.status == "True");
+        let names = status.accepted_names.as_ref().filter(|_| is_established)?;
+        let version = definition.spec.versions.iter().find(|version| version.served)?;
+        let gvk = GroupVersionKind::gvk(&definition.spec.group, &version.name, &names.kind);
+        let resource = ApiResource::from_gvk_with_plural(&gvk, &names.plural);
+        Some(Self { resource, namespaced: definition.spec.scope == "Namespaced" })
     }
 
     /// Whether an owner reference means this kind. The version may be another one of the group.
@@ -45,6 +61,13 @@ pub(crate) fn all() -> Vec<Kind> {
         Kind::core::<Namespace>(false),
     ];
     ours.chain(core).collect()
+}
+
+/// Every kind that users defined and that is served, in one of its versions.
+pub(crate) async fn custom(client: &Client) -> Result<Vec<Kind>, Error> {
+    let api: Api<CustomResourceDefinition> = Api::all(client.clone());
+    let definitions = api.list(&ListParams::default()).await.map_err(Error::api("list", "CustomResourceDefinitions".to_owned()))?;
+    Ok(definitions.items.iter().filter_map(Kind::defined_by).collect())
 }
 
 #[cfg(test)]

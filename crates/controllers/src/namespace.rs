@@ -105,7 +105,9 @@ async fn keep_service_account(client: &Client, namespace: &str) -> Result<(), Er
 /// Deletes what is in the namespace; answers how much of each kind is left.
 async fn empty(context: &Context, namespace: &str) -> Result<Vec<(String, usize)>, Error> {
     let mut left = Vec::new();
-    for kind in &context.kinds {
+    let custom = kinds::custom(&context.client).await?.into_iter().filter(|kind| kind.namespaced);
+    // Custom kinds first: what controllers of users make of them must not come back.
+    for kind in custom.chain(context.kinds.iter().cloned()) {
         let api: Api<DynamicObject> = Api::namespaced_with(context.client.clone(), namespace, &kind.resource);
         let object = || format!("{} in namespace {namespace}", kind.resource.plural);
         let mut parameters = ListParams::default().limit(PAGE_SIZE);

@@ -23,6 +23,7 @@ pub(super) fn is_built_in(group: &str) -> bool {
 pub(super) fn schema(group: &str, version: &str, kind: &str) -> String {
     match group.split_once('.') {
         None if group.is_empty() => format!("io.k8s.api.core.{version}.{kind}"),
+        Some(("apiextensions", "k8s.io")) => format!("io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.{version}.{kind}"),
         Some(("metrics", "k8s.io")) => format!("io.k8s.metrics.pkg.apis.metrics.{version}.{kind}"),
         Some((first, _)) if is_built_in(group) => format!("io.k8s.api.{first}.{version}.{kind}"),
         _ => {

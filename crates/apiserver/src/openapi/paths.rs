@@ -185,7 +185,7 @@ impl Operations<'_> {
             request: None,
             parameters: &LIST_PARAMETERS,
             codes: &["200"],
-            answer: Some(names::schema(&self.kind.group, &self.kind.version, &format!("{}List", self.kind.kind))),
+            answer: Some(names::schema(&self.kind.group, &self.kind.version, &self.kind.list_kind)),
         })
     }
 

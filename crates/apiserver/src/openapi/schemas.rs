@@ -25,7 +25,7 @@ impl Components {
     pub(super) fn add_kind(&mut self, kind: OpenApiKind) {
         let name = names::schema(&kind.group, &kind.version, &kind.kind);
         let named = |kind_name: &str| json!([{"group": kind.group, "version": kind.version, "kind": kind_name}]);
-        let list_kind = format!("{}List", kind.kind);
+        let list_kind = kind.list_kind.clone();
         if kind.verbs.iter().any(|verb| verb == "list") {
             let list = list_schema(&list_kind, &name, &named(&list_kind));
             self.schemas.insert(names::schema(&kind.group, &kind.version, &list_kind), list);

@@ -17,6 +17,7 @@ fn core_kinds() -> Vec<OpenApiKind> {
         group: String::new(),
         version: "v1".to_owned(),
         kind: kind.to_owned(),
+        list_kind: format!("{kind}List"),
         plural: plural.to_owned(),
         namespaced: true,
         schema,
@@ -34,6 +35,7 @@ fn documents() -> OpenApi {
     let own = fermion_api::registry::kinds().into_iter().map(|kind| OpenApiKind {
         group: kind.group,
         version: kind.version,
+        list_kind: format!("{}List", kind.kind),
         kind: kind.kind,
         plural: kind.plural,
         namespaced: kind.namespaced,
@@ -169,4 +171,59 @@ fn pod_templates_inside_own_kinds_have_their_name_and_stand_there_once() {
     assert_eq!(limits["additionalProperties"], json!({"$ref": "#/components/schemas/io.k8s.apimachinery.pkg.api.resource.Quantity"}));
     let bytes = documents.document("apis/ai.fermion.dev/v1alpha1").unwrap().len();
     assert!(bytes < 400_000, "{bytes}");
+}
+
+#[test]
+fn documents_of_custom_kinds_are_shared_while_their_kinds_stay() {
+    let custom = |plural: &str| {
+        std::sync::Arc::new(OpenApiKind {
+            group: "example.org".to_owned(),
+            version: "v1".to_owned(),
+            kind: "Widget".to_owned(),
+            list_kind: "Widgets".to_owned(),
+            plural: plural.to_owned(),
+            namespaced: true,
+            schema: json!({"type": "object", "properties": {"spec": {"type": "object", "properties": {"not": {"type": "string"}}}}}),
+            subresources: Vec::new(),
+            verbs: strings(&ALL_VERBS),
+        })
+    };
+    let core = OpenApi::new(core_kinds());
+    let one = custom("widgets");
+    let first = core.with(std::slice::from_ref(&one), None);
+    let hash = first.hash("apis/example.org/v1").unwrap().to_owned();
+    assert!(String::from_utf8(first.index().to_vec()).unwrap().contains(&format!("/openapi/v3/apis/example.org/v1?hash={hash}")));
+    let again = core.with(&[one], Some(&first));
+    let body = |documents: &OpenApi, path: &str| documents.document(path).unwrap().as_ptr();
+    assert_eq!(body(&again, "apis/example.org/v1"), body(&first, "apis/example.org/v1"), "nothing is made twice");
+    assert_eq!(body(&again, "api/v1"), body(&core, "api/v1"));
+    let changed = core.with(&[custom("gadgets")], Some(&again));
+    assert_ne!(changed.hash("apis/example.org/v1"), Some(hash.as_str()));
+    assert!(changed.document("apis/example.org/v1").is_some() && core.document("apis/example.org/v1").is_none());
+}
+
+#[test]
+fn version_2_is_one_document_without_what_it_does_not_know() {
+    let document: Value = serde_json::from_slice(&documents().version_2()).unwrap();
+    assert_eq!(document["swagger"], "2.0");
+    let mut open = vec![&document];
+    while let Some(value) = open.pop() {
+        match value {
+            Value::Object(fields) => {
+                if let Some(Value::String(reference)) = fields.get("$ref") {
+                    let name = reference.strip_prefix("#/definitions/").unwrap_or_else(|| panic!("{reference}"));
+                    assert!(document["definitions"].get(name).is_some(), "{reference}");
+                }
+                assert!(!fields.contains_key("requestBody") && !fields.contains_key("content"), "{fields:?}");
+                open.extend(fields.values());
+            }
+            Value::Array(items) => open.extend(items),
+            _ => {}
+        }
+    }
+    let create = &document["paths"]["/api/v1/namespaces/{namespace}/pods"]["post"];
+    let body = create["parameters"].as_array().unwrap().iter().find(|parameter| parameter["in"] == "body").unwrap();
+    assert_eq!(body["schema"], json!({"$ref": "#/definitions/io.k8s.api.core.v1.Pod"}));
+    assert_eq!(create["responses"]["201"]["schema"], json!({"$ref": "#/definitions/io.k8s.api.core.v1.Pod"}));
+    assert!(document["definitions"]["dev.fermion.ai.v1alpha1.TrainingJob"]["properties"]["spec"]["properties"]["roles"].is_object());
 }

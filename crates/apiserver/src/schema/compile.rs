@@ -10,11 +10,11 @@ use serde_json::{Map, Value};
 use super::format::{IntegerFormat, TextFormat};
 use super::{
     Additional, Bound, IntOrString, JsonType, Node, NodeId, PATTERN_BYTES_MAX, SCHEMA_DEPTH_MAX, SCHEMA_NODES_MAX, SchemaError, Validator,
-    core_kinds,
+    core_kinds, rules,
 };
 
 /// Keywords that restrict objects and are not implemented.
-const UNSUPPORTED: [&str; 13] = [
+const UNSUPPORTED: [&str; 12] = [
     "contains",
     "dependencies",
     "dependentRequired",
@@ -27,7 +27,6 @@ const UNSUPPORTED: [&str; 13] = [
     "then",
     "unevaluatedItems",
     "unevaluatedProperties",
-    "x-kubernetes-validations",
 ];
 
 /// Keywords beside a `$ref` that only describe.
@@ -44,11 +43,24 @@ const FIELDS_DESCRIPTION: &str = "FieldsV1 stores a set of fields";
 
 static OBJECT_META: LazyLock<Value> = LazyLock::new(core_kinds::for_core::<ObjectMeta>);
 
-pub(super) fn compile(schema: &Value) -> Result<Validator, SchemaError> {
-    let mut compiler = Compiler { document: schema, nodes: Vec::new(), references: HashMap::new(), metadata: None };
-    let root = compiler.schema(schema, &Place::root())?;
-    // The root may be shared with a definition that refers to it, which is no whole object.
-    let root = compiler.resource(root)?;
+/// What is compiled.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Extent {
+    /// The schema of whole objects.
+    Object,
+    /// The same without its rules: to tell whether the rest of it is in order.
+    ObjectWithoutRules,
+    /// The schema of a value inside of objects.
+    Value,
+}
+
+pub(super) fn compile(schema: &Value, extent: Extent) -> Result<Validator, SchemaError> {
+    let mut compiler = Compiler { document: schema, nodes: Vec::new(), references: HashMap::new(), metadata: None, extent };
+    let mut root = compiler.schema(schema, &Place::root())?;
+    if extent != Extent::Value {
+        // The root may be shared with a definition that refers to it, which is no whole object.
+        root = compiler.resource(root)?;
+    }
     compiler.link();
     Ok(Validator { nodes: compiler.nodes, root })
 }
@@ -85,6 +97,7 @@ struct Compiler<'a> {
     references: HashMap<String, NodeId>,
     /// The node of `metadata`, once needed.
     metadata: Option<NodeId>,
+    extent: Extent,
 }
 
 impl Compiler<'_> {
@@ -264,6 +277,16 @@ impl Compiler<'_> {
                 "x-kubernetes-list-map-keys" => {
                     node.count.map_keys = texts(keyword, value, place)?;
                 }
+                "x-kubernetes-validations" if self.extent == Extent::ObjectWithoutRules => {}
+                "x-kubernetes-validations" => {
+                    let is_root = place.depth == 0 && self.extent == Extent::Object;
+                    let compiled = rules::compile(schema, is_root || schema.get("x-kubernetes-embedded-resource").is_some());
+                    node.rules = compiled.map_err(|mistakes| {
+                        let told: Vec<String> =
+                            mistakes.into_iter().map(|mistake| format!("{}: {}", mistake.path, mistake.message)).collect();
+                        place.malformed(keyword, told.join("; "))
+                    })?;
+                }
                 unsupported if UNSUPPORTED.contains(&unsupported) => {
                     return Err(SchemaError::Unsupported { path: place.path.clone(), keyword: keyword.clone() });
                 }
@@ -318,8 +341,13 @@ impl Compiler<'_> {
         if let Some(id) = self.metadata {
             return Ok(id);
         }
-        let mut inner =
-            Compiler { document: &OBJECT_META, nodes: std::mem::take(&mut self.nodes), references: HashMap::new(), metadata: None };
+        let mut inner = Compiler {
+            document: &OBJECT_META,
+            nodes: std::mem::take(&mut self.nodes),
+            references: HashMap::new(),
+            metadata: None,
+            extent: self.extent,
+        };
         let compiled = inner.schema(&OBJECT_META, &Place::root());
         self.nodes = inner.nodes;
         let id = compiled?;
@@ -345,6 +373,7 @@ impl Compiler<'_> {
     /// Fills in what depends on other nodes, when all are there.
     fn link(&mut self) {
         self.open_what_says_nothing();
+        rules::mark(&mut self.nodes);
         for id in 0..self.nodes.len() {
             if accepts_null(&self.nodes, id, 0) {
                 self.nodes[id].nullable = true;

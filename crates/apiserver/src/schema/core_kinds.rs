@@ -14,6 +14,9 @@ const ADDITIONS: [(&str, &str, &str); 5] = [
     ("io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSON", "x-kubernetes-preserve-unknown-fields", ""),
 ];
 
+/// A value of any type.
+const ANY_VALUE: &str = "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSON";
+
 /// The schema of a built-in kind, with descriptions: self-contained, its parts in `$defs` under
 /// their Kubernetes names (`io.k8s.api.core.v1.PodSpec`) and referred to by `$ref`, so that
 /// `kubectl explain` can name them.
@@ -33,6 +36,10 @@ pub fn for_core<T: schemars::JsonSchema>() -> Value {
     }
     if let Some(Value::Object(definitions)) = root.get_mut("$defs") {
         add_what_is_missing(definitions);
+        // The derived schema takes any value for an object.
+        if let Some(Value::Object(definition)) = definitions.get_mut(ANY_VALUE) {
+            definition.remove("type");
+        }
     }
     schema
 }

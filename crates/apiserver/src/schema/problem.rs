@@ -101,6 +101,8 @@ pub enum Problem {
     Form,
     /// The object is nested too deeply.
     Depth,
+    /// A validation rule does not hold; the reason that the rule gives.
+    Rule(&'static str),
 }
 
 impl Problem {
@@ -114,6 +116,7 @@ impl Problem {
             Self::Length => "FieldValueTooLong",
             Self::Count => "FieldValueTooMany",
             Self::Duplicate => "FieldValueDuplicate",
+            Self::Rule(reason) => reason,
         }
     }
 }

@@ -1,6 +1,7 @@
 mod core_kinds;
 mod keywords;
 mod own_kinds;
+mod rules;
 
 use serde_json::Value;
 

@@ -60,6 +60,7 @@ pub(super) fn columns(group: &str, kind: &str) -> (Vec<Column>, Row) {
             ],
             node,
         ),
+        ("apiextensions.k8s.io", "CustomResourceDefinition") => (&[("Created At", "date", 0, "When the definition was made.")], definition),
         ("", "Namespace") => (&[("Status", "string", 0, "Active, or Terminating while it is emptied."), AGE], namespace),
         ("", "ConfigMap") => (&[("Data", "string", 0, "Number of entries."), AGE], config_map),
         ("", "Secret") => (&[("Type", "string", 0, "What the secret is for."), ("Data", "string", 0, "Number of entries."), AGE], secret),
@@ -188,6 +189,10 @@ fn node(node: &Value, now: Timestamp) -> Vec<Value> {
         info("kernelVersion"),
         info("containerRuntimeVersion"),
     ]
+}
+
+fn definition(object: &Value, _: Timestamp) -> Vec<Value> {
+    vec![name(object), object["metadata"]["creationTimestamp"].clone()]
 }
 
 fn namespace(namespace: &Value, now: Timestamp) -> Vec<Value> {

@@ -5,6 +5,7 @@ mod accounts;
 mod api;
 mod container_faults;
 mod containers;
+mod definitions;
 mod faults;
 mod guide;
 mod malformed;
