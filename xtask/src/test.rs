@@ -27,22 +27,17 @@ pub(crate) fn run_with(console: &Console, filter: Option<&str>) -> Result<()> {
     packages::install(console, &packages::TO_TEST)?;
     let kubectl = tools::kubectl(console)?;
     console.step(&format!("kubectl: {}", kubectl.display()));
-    let mut runner = runner(tools::in_path("cargo-nextest").is_some(), filter);
+    let mut runner = runner(filter);
+    // cargo looks for its subcommands there.
+    runner.env("PATH", tools::path_with(&tools::nextest(console)?)?);
     runner.env(KUBECTL_VARIABLE, kubectl);
     process::show(&mut runner, "the failed tests are listed above; `cargo xtask test NAME` runs one alone")
 }
 
-/// nextest where it is installed, as it is faster and reports better; else cargo's own.
-fn runner(nextest: bool, filter: Option<&str>) -> Command {
-    let mut command = workspace::cargo(if nextest { "nextest" } else { "test" });
-    if nextest {
-        command.args(["run", "--workspace", "--no-fail-fast"]);
-        command.args(filter);
-    } else {
-        // Platforms under test each bring a containerd: a few at a time are enough.
-        command.args(["--workspace", "--no-fail-fast", "--lib", "--bins", "--tests", "--", "--test-threads=2"]);
-        command.args(filter);
-    }
+/// nextest, each test in a process of its own, bounded by .config/nextest.toml.
+fn runner(filter: Option<&str>) -> Command {
+    let mut command = workspace::cargo("nextest");
+    command.args(["run", "--workspace", "--no-fail-fast"]).args(filter);
     command
 }
 
@@ -55,9 +50,8 @@ mod tests {
     }
 
     #[test]
-    fn both_runners_take_a_filter() {
-        assert_eq!(words(&runner(true, Some("quota"))), "nextest run --workspace --no-fail-fast quota");
-        assert_eq!(words(&runner(false, Some("quota"))), "test --workspace --no-fail-fast --lib --bins --tests -- --test-threads=2 quota");
-        assert_eq!(words(&runner(true, None)), "nextest run --workspace --no-fail-fast");
+    fn the_runner_takes_a_filter() {
+        assert_eq!(words(&runner(Some("quota"))), "nextest run --workspace --no-fail-fast quota");
+        assert_eq!(words(&runner(None)), "nextest run --workspace --no-fail-fast");
     }
 }

