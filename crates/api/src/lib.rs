@@ -17,6 +17,7 @@ pub mod assets;
 pub mod compute;
 pub mod conditions;
 pub mod duration;
+pub mod iam;
 pub mod labels;
 pub mod observe;
 pub mod pod;

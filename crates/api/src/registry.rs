@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::{Invalid, Rules, ai, assets, compute, observe};
+use crate::{Invalid, Rules, ai, assets, compute, iam, observe};
 
 /// A column of `kubectl get`.
 #[derive(Clone, Debug, PartialEq)]
@@ -54,6 +54,8 @@ pub struct Kind {
     pub namespaced: bool,
     pub has_status: bool,
     pub scale: Option<Scale>,
+    /// Subresources beside these two.
+    pub subresources: &'static [&'static str],
     pub columns: Vec<Column>,
     /// Fields beside `metadata.name` and `metadata.namespace` that field selectors may name.
     pub selectable: Vec<String>,
@@ -88,6 +90,7 @@ impl Kind {
                 status_replicas_path: scale.status_replicas_path,
                 label_selector_path: scale.label_selector_path,
             }),
+            subresources: K::SUBRESOURCES,
             columns: version
                 .additional_printer_columns
                 .unwrap_or_default()
@@ -153,6 +156,8 @@ macro_rules! every_kind {
             $what::of::<compute::Pool>(Access::Full),
             $what::of::<compute::Queue>(Access::Full),
             $what::of::<assets::Image>(Access::Full),
+            $what::of::<iam::User>(Access::Full),
+            $what::of::<iam::ApiKey>(Access::Full),
             $what::of::<observe::UsageRecord>(Access::ReadOnly),
         ]
     };

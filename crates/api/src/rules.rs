@@ -25,6 +25,9 @@ impl fmt::Display for Invalid {
 
 /// Defaults and checks of a kind beyond its schema. Both are pure.
 pub trait Rules {
+    /// Subresources beside `status` and `scale`, which the API server answers by code of its own.
+    const SUBRESOURCES: &'static [&'static str] = &[];
+
     /// Fills in what the person left out, so that what is stored says what will happen.
     fn set_defaults(&mut self) {}
 

@@ -25,6 +25,7 @@ use serde_json::Value;
 use crate::Api;
 use crate::catalog::Resource;
 use crate::error::{ApiError, Cause, Result};
+use crate::iam::IAM;
 use crate::identity::Identity;
 use crate::objects::Part;
 use crate::write::{check_metadata, check_rules, check_schema};
@@ -130,6 +131,9 @@ impl Api {
     pub(crate) async fn admit(&self, request: &Request<'_>, mut object: Value) -> Result<Admitted> {
         let resource = request.resource;
         resource.validator.default(&mut object);
+        if request.operation == Operation::Create && resource.group == IAM && resource.plural == "apikeys" {
+            self.complete_key(request.origin.caller, &mut object);
+        }
         for hook in HOOKS {
             hook.mutate(self, request, &mut object).await?;
         }
@@ -151,6 +155,8 @@ impl Api {
         for hook in HOOKS {
             hook.validate(request, Some(&object))?;
         }
+        // What would be given away is judged by what will be stored.
+        self.guard(request, &object).await?;
         if request.is_about_the_object() {
             warnings.extend(self.ask_validating(request, Some(&object)).await?);
         }

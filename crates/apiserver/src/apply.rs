@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 
 use crate::Api;
 use crate::admission::Origin;
+use crate::authorize::Attributes;
 use crate::catalog::Resource;
 use crate::error::{ApiError, Result};
 use crate::managed_fields::{self, ApplyError, Operation, Writer};
@@ -51,6 +52,8 @@ impl Api {
                     }
                     let (object, owners) = self.merged(resource, &json!({}), &configuration, options, &writer)?;
                     let namespace = Some(&*key.namespace).filter(|namespace| !namespace.is_empty());
+                    // To change what is there is not to make what is not.
+                    self.authorize(origin.caller, &Attributes::creation(resource, namespace))?;
                     self.create_owned(origin.caller, resource, namespace, object, owners, options).await
                 }
                 Err(error) => Err(error),

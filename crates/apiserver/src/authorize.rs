@@ -1,6 +1,27 @@
-//! Who may do what. Deny is the answer unless a rule here says otherwise.
+//! Who may do what: roles and bindings of rbac.authorization.k8s.io/v1, decided in memory.
+//!
+//! [`authorize`] is a pure function over [`Rules`], which [`follow`] keeps like the store by its
+//! watch; no request reads the database for it. Deny is the answer unless a rule says otherwise.
+//! [`guard`] keeps writers from giving away more than they have, [`default_roles`] are those that
+//! every platform begins with.
 
-use crate::identity::{ADMINISTRATORS, AUTHENTICATED, COMPONENTS, Identity};
+pub(crate) mod coverage;
+pub(crate) mod default_roles;
+pub(crate) mod follow;
+pub(crate) mod guard;
+pub(crate) mod prepare;
+pub(crate) mod rule;
+pub(crate) mod rules;
+pub(crate) mod scope;
+
+use crate::catalog::Resource;
+use crate::error::ApiError;
+use crate::identity::{ADMINISTRATORS, COMPONENTS, Identity};
+
+pub(crate) use rules::Rules;
+
+/// The group of roles and bindings.
+pub(crate) const RBAC: &str = "rbac.authorization.k8s.io";
 
 /// What somebody wants to do, in the words of authorization.k8s.io.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
@@ -15,89 +36,85 @@ pub(crate) struct Attributes {
     pub(crate) path: Option<String>,
 }
 
-/// Addresses that everyone who is signed in may read.
-const READABLE_PATHS: [&str; 4] = ["/api", "/apis", "/openapi", "/version"];
+/// The answer to "may they?".
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Decision {
+    pub(crate) allowed: bool,
+    /// What decided; empty when nothing allows it.
+    pub(crate) reason: String,
+}
+
+impl Decision {
+    fn allow(reason: impl Into<String>) -> Self {
+        Self { allowed: true, reason: reason.into() }
+    }
+
+    fn deny(reason: impl Into<String>) -> Self {
+        Self { allowed: false, reason: reason.into() }
+    }
+}
 
 /// Whether `identity` may do that, and why.
-pub(crate) fn authorize(identity: &Identity, attributes: &Attributes) -> Result<&'static str, String> {
-    let member = |group: &str| identity.groups.iter().any(|mine| mine == group);
-    if member(ADMINISTRATORS) {
-        return Ok("administrators may do everything");
+pub(crate) fn authorize(rules: &Rules, identity: &Identity, asked: &Attributes) -> Decision {
+    if let Some(key) = identity.api_key()
+        && let Err(reason) = rules.within_key(key, asked)
+    {
+        return Decision::deny(reason);
     }
-    if member(COMPONENTS) {
-        return Ok("a part of the platform");
+    if identity.is_member_of(ADMINISTRATORS) {
+        return Decision::allow(format!("members of {ADMINISTRATORS} may do everything"));
     }
-    if member(AUTHENTICATED) {
-        if let Some(path) = &attributes.path
-            && attributes.verb == "get"
-            && READABLE_PATHS
-                .iter()
-                .any(|readable| path == readable || path.strip_prefix(readable).is_some_and(|rest| rest.starts_with('/')))
-        {
-            return Ok("everyone who is signed in may read what is served");
-        }
-        let own_review = matches!(
-            (attributes.group.as_str(), attributes.resource.as_str()),
-            ("authorization.k8s.io", "selfsubjectaccessreviews" | "selfsubjectrulesreviews")
-                | ("authentication.k8s.io", "selfsubjectreviews")
-        );
-        if own_review && attributes.verb == "create" {
-            return Ok("everyone who is signed in may ask about themselves");
+    if identity.is_member_of(COMPONENTS) {
+        return Decision::allow("a part of the platform");
+    }
+    let mut lost = Vec::new();
+    for grant in rules.grants(identity, &asked.namespace) {
+        match grant.rules {
+            Some(granted) if granted.iter().any(|rule| rule.allows(asked)) => return Decision::allow(grant.to_string()),
+            Some(_) => {}
+            None => lost.push(Rules::role_not_found(grant.role)),
         }
     }
-    Err(match &attributes.path {
-        Some(path) => format!("User \"{}\" cannot {} path \"{path}\"", identity.name, attributes.verb),
-        None => format!(
-            "User \"{}\" cannot {} resource \"{}\" in API group \"{}\"{}",
-            identity.name,
-            attributes.verb,
-            if attributes.subresource.is_empty() {
-                attributes.resource.clone()
-            } else {
-                format!("{}/{}", attributes.resource, attributes.subresource)
-            },
-            attributes.group,
-            if attributes.namespace.is_empty() {
-                " at the cluster scope".to_owned()
-            } else {
-                format!(" in the namespace \"{}\"", attributes.namespace)
-            }
-        ),
-    })
+    match lost.as_slice() {
+        [] => Decision::deny(""),
+        [one] => Decision::deny(format!("RBAC: {one}")),
+        several => Decision::deny(format!("RBAC: [{}]", several.join(", "))),
+    }
+}
+
+impl Attributes {
+    /// The permission to make an object.
+    pub(crate) fn creation(resource: &Resource, namespace: Option<&str>) -> Self {
+        Self {
+            verb: "create".to_owned(),
+            group: resource.group.clone(),
+            resource: resource.plural.clone(),
+            namespace: namespace.unwrap_or_default().to_owned(),
+            ..Self::default()
+        }
+    }
+
+    /// What `identity` cannot do, in kube-apiserver's words.
+    fn sentence(&self, identity: &Identity) -> String {
+        let Self { verb, group, resource, subresource, namespace, path, .. } = self;
+        let name = &identity.name;
+        if let Some(path) = path {
+            return format!("User {name:?} cannot {verb} path {path:?}");
+        }
+        let resource = if subresource.is_empty() { resource.clone() } else { format!("{resource}/{subresource}") };
+        let place = if namespace.is_empty() { "at the cluster scope".to_owned() } else { format!("in the namespace {namespace:?}") };
+        format!("User {name:?} cannot {verb} resource {resource:?} in API group {group:?} {place}")
+    }
+
+    /// The refusal, as kube-apiserver words it.
+    pub(crate) fn refusal(&self, identity: &Identity, decision: &Decision) -> ApiError {
+        let mut why = self.sentence(identity);
+        if !decision.reason.is_empty() {
+            why = format!("{why}: {}", decision.reason);
+        }
+        ApiError::forbidden_about(&self.group, &self.resource, &self.name, &why)
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn person(groups: &[&str]) -> Identity {
-        Identity { name: "ann".to_owned(), groups: groups.iter().map(|group| (*group).to_owned()).collect() }
-    }
-
-    #[test]
-    fn nothing_is_allowed_without_a_rule() {
-        let pods = Attributes { verb: "list".into(), resource: "pods".into(), namespace: "a".into(), ..Default::default() };
-        assert!(authorize(&person(&[]), &pods).is_err());
-        assert_eq!(
-            authorize(&person(&[AUTHENTICATED]), &pods),
-            Err("User \"ann\" cannot list resource \"pods\" in API group \"\" in the namespace \"a\"".to_owned())
-        );
-        assert!(authorize(&person(&[ADMINISTRATORS]), &pods).is_ok());
-    }
-
-    #[test]
-    fn the_signed_in_may_read_what_is_served_and_ask_about_themselves() {
-        let ann = person(&[AUTHENTICATED]);
-        let path = |path: &str| Attributes { verb: "get".into(), path: Some(path.into()), ..Default::default() };
-        assert!(authorize(&ann, &path("/apis/ai.fermion.dev")).is_ok());
-        assert!(authorize(&ann, &path("/apisx")).is_err());
-        assert!(authorize(&ann, &path("/metrics")).is_err());
-        let review = Attributes {
-            verb: "create".into(),
-            group: "authorization.k8s.io".into(),
-            resource: "selfsubjectaccessreviews".into(),
-            ..Default::default()
-        };
-        assert!(authorize(&ann, &review).is_ok());
-    }
-}
+mod tests;

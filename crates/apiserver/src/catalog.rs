@@ -238,6 +238,7 @@ impl Resource {
         if kind.scale.is_some() {
             subresources.push("scale");
         }
+        subresources.extend(kind.subresources);
         let mut selectable: Vec<String> = selectable_fields(&kind.group, &kind.kind).iter().map(|field| (*field).to_owned()).collect();
         selectable.extend(kind.selectable.iter().map(|path| path.trim_start_matches('.').to_owned()));
         let (verbs, source) = match kind.access {

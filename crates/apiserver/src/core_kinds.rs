@@ -2,13 +2,15 @@
 //! platform fills in and checks beyond the schema.
 
 pub(crate) mod pod;
+mod rbac;
 
 use fermion_api::Invalid;
 use k8s_openapi::api::admissionregistration::v1::{MutatingWebhookConfiguration, ValidatingWebhookConfiguration};
 use k8s_openapi::api::authentication::v1::{SelfSubjectReview, TokenReview};
-use k8s_openapi::api::authorization::v1::{SelfSubjectAccessReview, SelfSubjectRulesReview, SubjectAccessReview};
+use k8s_openapi::api::authorization::v1::{LocalSubjectAccessReview, SelfSubjectAccessReview, SelfSubjectRulesReview, SubjectAccessReview};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Event, Namespace, Node, PersistentVolumeClaim, Pod, Secret, Service, ServiceAccount};
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use k8s_openapi::schemars::JsonSchema;
 use k8s_openapi::{Metadata, NamespaceResourceScope};
@@ -89,7 +91,7 @@ pub(crate) fn resources() -> anyhow::Result<Vec<Described>> {
             ..STORED
         })?,
         of::<Event>(Entry { plural: "events", short_names: &["ev"], ..STORED })?,
-        of::<ServiceAccount>(Entry { plural: "serviceaccounts", short_names: &["sa"], ..STORED })?,
+        of::<ServiceAccount>(Entry { plural: "serviceaccounts", short_names: &["sa"], subresources: &["token"], ..STORED })?,
         of::<Lease>(Entry { plural: "leases", ..STORED })?,
         of::<MutatingWebhookConfiguration>(Entry { plural: "mutatingwebhookconfigurations", ..WEBHOOKS })?,
         of::<ValidatingWebhookConfiguration>(Entry { plural: "validatingwebhookconfigurations", ..WEBHOOKS })?,
@@ -102,9 +104,25 @@ pub(crate) fn resources() -> anyhow::Result<Vec<Described>> {
             set_defaults: definitions::with_defaults,
             ..STORED
         })?,
+        of::<Role>(Entry { plural: "roles", check: rbac::check_role, ..STORED })?,
+        of::<ClusterRole>(Entry { plural: "clusterroles", namespaced: false, check: rbac::check_cluster_role, ..STORED })?,
+        of::<RoleBinding>(Entry {
+            plural: "rolebindings",
+            set_defaults: rbac::binding_defaults,
+            check: rbac::check_role_binding,
+            ..STORED
+        })?,
+        of::<ClusterRoleBinding>(Entry {
+            plural: "clusterrolebindings",
+            namespaced: false,
+            set_defaults: rbac::binding_defaults,
+            check: rbac::check_cluster_role_binding,
+            ..STORED
+        })?,
         of::<TokenReview>(Entry { plural: "tokenreviews", ..REVIEW })?,
         of::<SelfSubjectReview>(Entry { plural: "selfsubjectreviews", ..REVIEW })?,
         of::<SubjectAccessReview>(Entry { plural: "subjectaccessreviews", ..REVIEW })?,
+        of::<LocalSubjectAccessReview>(Entry { plural: "localsubjectaccessreviews", namespaced: true, ..REVIEW })?,
         of::<SelfSubjectAccessReview>(Entry { plural: "selfsubjectaccessreviews", ..REVIEW })?,
         of::<SelfSubjectRulesReview>(Entry { plural: "selfsubjectrulesreviews", ..REVIEW })?,
         metrics("NodeMetrics", "nodes", false)?,

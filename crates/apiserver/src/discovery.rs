@@ -190,6 +190,7 @@ fn subresource_kind(resource: &Resource, subresource: &str) -> (String, String, 
         "scale" => ("autoscaling".to_owned(), "v1".to_owned(), "Scale".to_owned()),
         "binding" => (String::new(), "v1".to_owned(), "Binding".to_owned()),
         "eviction" => ("policy".to_owned(), "v1".to_owned(), "Eviction".to_owned()),
+        "token" if resource.is_core("serviceaccounts") => ("authentication.k8s.io".to_owned(), "v1".to_owned(), "TokenRequest".to_owned()),
         "exec" => (String::new(), "v1".to_owned(), "PodExecOptions".to_owned()),
         "attach" => (String::new(), "v1".to_owned(), "PodAttachOptions".to_owned()),
         "portforward" => (String::new(), "v1".to_owned(), "PodPortForwardOptions".to_owned()),
@@ -197,11 +198,12 @@ fn subresource_kind(resource: &Resource, subresource: &str) -> (String, String, 
     }
 }
 
-fn subresource_verbs(subresource: &str) -> &'static [&'static str] {
+pub(crate) fn subresource_verbs(subresource: &str) -> &'static [&'static str] {
     match subresource {
         "status" | "scale" => &["get", "patch", "update"],
         "finalize" => &["update"],
         "log" | "file" => &["get"],
+        "token" | "password" | "signout" => &["create"],
         _ => &["create", "get"],
     }
 }

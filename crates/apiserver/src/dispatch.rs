@@ -11,10 +11,11 @@ use http_body_util::{BodyExt as _, Limited};
 use serde_json::{Value, json};
 
 use crate::admission::{self, Admitted, Operation, Origin};
-use crate::authorize::{Attributes, authorize};
+use crate::authorize::Attributes;
 use crate::catalog::Resource;
 use crate::error::{ApiError, Result};
 use crate::fairness::Call;
+use crate::iam::IAM;
 use crate::identity::Identity;
 use crate::patch::PatchKind;
 use crate::patch::yaml::{self, YamlError};
@@ -41,7 +42,7 @@ impl Api {
     }
 
     /// Answers a request of a known caller, or of whoever its headers say.
-    pub(crate) async fn serve(self: &Arc<Self>, caller: Option<Identity>, request: Request<Body>) -> Response<Body> {
+    pub(crate) async fn serve(self: &Arc<Self>, caller: Option<Arc<Identity>>, request: Request<Body>) -> Response<Body> {
         let head = request.method() == Method::HEAD;
         let answer = self.answer(caller, request).await;
         let mut response = answer.unwrap_or_else(ApiError::into_response);
@@ -52,7 +53,7 @@ impl Api {
         response
     }
 
-    async fn answer(self: &Arc<Self>, caller: Option<Identity>, request: Request<Body>) -> Result<Response<Body>> {
+    async fn answer(self: &Arc<Self>, caller: Option<Arc<Identity>>, request: Request<Body>) -> Result<Response<Body>> {
         check_head(&request)?;
         let path = request.uri().path().to_owned();
         // What monitors and people need before they can sign in.
@@ -65,13 +66,14 @@ impl Api {
                     text_response(StatusCode::SERVICE_UNAVAILABLE, "starting")
                 });
             }
-            "/auth/sign-in" => return self.sign_in(request).await,
+            path if path.starts_with("/auth/") => return self.sign_in_or_out(path, request).await,
             _ => {}
         }
         let caller = match caller {
             Some(caller) => caller,
             None => self.authenticate(request.headers()).await?,
         };
+        let caller = self.act_as(caller, request.headers())?;
         match Target::parse(&path) {
             Some(target) => {
                 let target = target?;
@@ -89,40 +91,23 @@ impl Api {
     async fn path(self: &Arc<Self>, caller: &Identity, path: &str, request: Request<Body>) -> Result<Response<Body>> {
         let verb = request.method().as_str().to_lowercase();
         let attributes = Attributes { verb, path: Some(path.to_owned()), ..Attributes::default() };
-        authorize(caller, &attributes).map_err(ApiError::forbidden)?;
+        self.authorize(caller, &attributes)?;
         if path == rotate_key::PATH {
             return self.rotate_key(caller, request).await;
         }
         self.document(path, &request)
     }
 
-    async fn authenticate(&self, headers: &HeaderMap) -> Result<Identity> {
-        let token = headers
-            .get(header::AUTHORIZATION)
-            .and_then(|value| value.to_str().ok())
-            .and_then(|value| value.split_once(' '))
-            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
-            .map(|(_, token)| token.trim());
-        match token {
-            Some(token) => self.credentials.authenticate(token).await?.ok_or_else(ApiError::unauthorized),
-            None => Err(ApiError::unauthorized()),
-        }
-    }
-
     async fn resource(self: &Arc<Self>, caller: &Identity, target: Target, request: Request<Body>) -> Result<Response<Body>> {
         let query = Query::parse(request.uri())?;
         let verb = Verb::of(request.method(), target.name.is_some(), &query)?;
         let verb = connect_verb(&target, verb);
-        let attributes = Attributes {
-            verb: verb.as_str().to_owned(),
-            group: target.group.clone(),
-            resource: target.plural.clone(),
-            subresource: target.subresource.clone().unwrap_or_default(),
-            namespace: target.namespace.clone().unwrap_or_default(),
-            name: target.name.clone().unwrap_or_default(),
-            path: None,
-        };
-        authorize(caller, &attributes).map_err(ApiError::forbidden)?;
+        let attributes = attributes(&target, verb, &query);
+        if let Err(refused) = self.authorize(caller, &attributes)
+            && !self.is_about_own_key(caller, &attributes, &query).await?
+        {
+            return Err(refused);
+        }
         let resource = self.catalog().find(&target.group, &target.version, &target.plural).ok_or_else(ApiError::no_route)?.clone();
         if target.namespace.is_some() && !resource.namespaced {
             return Err(ApiError::no_route());
@@ -239,6 +224,14 @@ impl Api {
                 warnings.extend(of_deletion);
                 Ok(with_warnings(created(), &warnings))
             }
+            ("token", Verb::Create) if resource.is_core("serviceaccounts") => {
+                let asked = object_body(request).await?;
+                self.request_token(resource, namespace.unwrap_or_default(), name, asked, options).await
+            }
+            (_, Verb::Create) if resource.group == IAM => {
+                let asked = optional_body(request).await?;
+                self.iam_subresource(origin, resource, name, &asked, options).await
+            }
             ("exec" | "attach" | "portforward", _) => {
                 let asked = admission::Request::of_action(origin, resource, Operation::Connect, &key, false);
                 self.admit_connection(&asked, request.uri()).await?;
@@ -308,6 +301,36 @@ impl Resource {
     }
 }
 
+/// What a request asks to be allowed.
+fn attributes(target: &Target, verb: Verb, query: &Query) -> Attributes {
+    let name = target.name.clone().or_else(|| name_selected(verb, query)).unwrap_or_default();
+    // A namespace is in itself: a role in it may be about it.
+    let is_namespace = target.group.is_empty() && target.plural == "namespaces";
+    let namespace = if is_namespace { target.name.clone() } else { target.namespace.clone() };
+    Attributes {
+        verb: verb.as_str().to_owned(),
+        group: target.group.clone(),
+        resource: target.plural.clone(),
+        subresource: target.subresource.clone().unwrap_or_default(),
+        namespace: namespace.unwrap_or_default(),
+        name,
+        path: None,
+    }
+}
+
+/// The one object that a list, watch or deletion of a collection is narrowed to by
+/// `fieldSelector=metadata.name=…`: a rule for that name allows it.
+fn name_selected(verb: Verb, query: &Query) -> Option<String> {
+    if !matches!(verb, Verb::List | Verb::Watch | Verb::DeleteCollection) {
+        return None;
+    }
+    let requirement = |part: &str| {
+        let value = part.trim().strip_prefix("metadata.name=")?;
+        Some(value.strip_prefix('=').unwrap_or(value).trim().to_owned())
+    };
+    query.get("fieldSelector")?.split(',').find_map(requirement)
+}
+
 /// Opening a stream into a container is `create` however the client opens it, so that the
 /// right to read pods is not a right to run commands in them.
 fn connect_verb(target: &Target, verb: Verb) -> Verb {
@@ -328,6 +351,12 @@ pub(crate) async fn object_body(request: Request<Body>) -> Result<Value> {
         }
         other => Err(ApiError::unsupported_media_type(format!("{}: send application/json", other.escape_default()))),
     }
+}
+
+/// Reads a body that may be left out.
+async fn optional_body(request: Request<Body>) -> Result<Value> {
+    let body = read_body(request).await?;
+    if body.is_empty() { Ok(json!({})) } else { parse_json(&body) }
 }
 
 /// What the body of a PATCH asks for.

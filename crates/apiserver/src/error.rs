@@ -66,6 +66,28 @@ impl ApiError {
         Self::new(StatusCode::FORBIDDEN, "Forbidden", message)
     }
 
+    /// A refusal that names what it is about, worded as kube-apiserver's: `pods "a" is forbidden: …`.
+    pub(crate) fn forbidden_about(group: &str, plural: &str, name: &str, why: &str) -> Self {
+        let about = About { group, plural, kind: "", name };
+        let subject = match (plural.is_empty(), name.is_empty()) {
+            (true, _) => "forbidden".to_owned(),
+            (false, true) => format!("{} is forbidden", about.resource()),
+            (false, false) => format!("{} \"{name}\" is forbidden", about.resource()),
+        };
+        let mut details = json!({});
+        for (field, text) in [("name", name), ("group", group), ("kind", plural)] {
+            if !text.is_empty() {
+                details[field] = text.into();
+            }
+        }
+        Self { details: Some(details), ..Self::forbidden(format!("{subject}: {why}")) }
+    }
+
+    /// A refusal to do something with one object.
+    pub(crate) fn forbidden_to(about: About<'_>, why: &str) -> Self {
+        Self::forbidden_about(about.group, about.plural, about.name, why)
+    }
+
     pub(crate) fn no_route() -> Self {
         Self::new(StatusCode::NOT_FOUND, "NotFound", "the server could not find the requested resource")
     }

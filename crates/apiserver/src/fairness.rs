@@ -194,7 +194,8 @@ mod tests {
     use super::*;
 
     fn call(groups: &[&str], method: Method, address: &str) -> Call {
-        let caller = Identity { name: "ann".to_owned(), groups: groups.iter().map(|group| (*group).to_owned()).collect() };
+        let caller =
+            Identity { name: "ann".to_owned(), groups: groups.iter().map(|group| (*group).to_owned()).collect(), ..Identity::default() };
         let uri: Uri = address.parse().unwrap();
         let target = Target::parse(uri.path()).unwrap().unwrap();
         let request = Request::builder().method(method).uri(uri).body(()).unwrap();

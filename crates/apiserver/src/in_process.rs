@@ -24,14 +24,14 @@ const PIPE_BYTES: usize = 64 * 1024;
 impl Api {
     /// A client that acts as `identity`.
     pub fn client(self: &Arc<Self>, identity: Identity) -> kube::Client {
-        kube::Client::new(InProcess { api: self.clone(), identity }, "default")
+        kube::Client::new(InProcess { api: self.clone(), identity: Arc::new(identity) }, "default")
     }
 }
 
 #[derive(Clone)]
 struct InProcess {
     api: Arc<Api>,
-    identity: Identity,
+    identity: Arc<Identity>,
 }
 
 impl tower::Service<Request<kube::client::Body>> for InProcess {

@@ -26,6 +26,7 @@ mod expiry;
 mod fairness;
 mod field_path;
 mod follow;
+mod iam;
 mod identity;
 mod in_process;
 pub mod json_path;
@@ -46,6 +47,7 @@ pub mod schema;
 pub mod selector;
 mod sign_in;
 pub mod table;
+mod token_request;
 mod tracking;
 mod usage;
 mod watch;
@@ -59,13 +61,15 @@ use fermion_store::Store;
 
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use encryption::{KeySource, Keyring, KeyringError, Resealed, RotationError};
-pub use identity::{ADMINISTRATORS, AUTHENTICATED, COMPONENTS, Credentials, Identity};
+pub use identity::{ADMINISTRATORS, AUTHENTICATED, COMPONENTS, Identity, TokenSigner};
 
 use admission::webhook::{TargetPolicy, Webhooks};
+use authorize::follow::Access;
 use catalog::Catalog;
 use definitions::Definitions;
 use encryption::SealedStore;
 use fairness::Fairness;
+use identity::credentials::Credentials;
 
 /// Measurements of a part, in Prometheus' text format.
 pub type MetricsText = Box<dyn Fn() -> String + Send + Sync>;
@@ -77,6 +81,7 @@ pub struct Api {
     catalog: RwLock<Arc<Catalog>>,
     definitions: Definitions,
     credentials: Credentials,
+    access: Access,
     webhooks: Webhooks,
     fairness: Fairness,
     /// Held while the keys of Secrets are replaced.
@@ -125,7 +130,8 @@ impl Api {
         Ok(Arc::new(Self {
             catalog: RwLock::new(Arc::new(Catalog::new()?)),
             definitions: Definitions::default(),
-            credentials: Credentials::new(store.clone(), clock.clone()),
+            credentials: Credentials::new(),
+            access: Access::new(),
             webhooks: Webhooks::new(TargetPolicy { allow_local: options.allow_local_webhooks }),
             fairness: Fairness::new(),
             rotating: tokio::sync::Mutex::default(),
@@ -145,11 +151,6 @@ impl Api {
 
     fn set_catalog(&self, catalog: Catalog) {
         *self.catalog.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(catalog);
-    }
-
-    /// The tokens and passwords of this platform.
-    pub fn credentials(&self) -> &Credentials {
-        &self.credentials
     }
 
     /// Checks that every stored Secret can be opened, and seals those anew that are not sealed with

@@ -32,12 +32,22 @@ pub(crate) fn is_dns_name(name: &str) -> bool {
         })
 }
 
+/// A name that may stand in a path: up to 253 characters without `/` and `%`.
+pub(crate) fn is_path_segment_name(name: &str) -> bool {
+    !name.is_empty()
+        && name.len() <= 253
+        && !matches!(name, "." | "..")
+        && name.chars().all(|c| !c.is_control() && !matches!(c, '/' | '%' | '\\'))
+}
+
 /// What is wrong with the name of an object of that kind, if anything.
 pub(crate) fn check(plural: &str, group: &str, name: &str) -> Option<Cause> {
     let (fine, rule) = match (group, plural) {
         ("", "namespaces" | "services") => {
             (is_dns_label(name), "a DNS label: up to 63 lower-case letters, digits or '-', starting and ending with a letter or digit")
         }
+        // Their names have colons: `system:discovery`.
+        ("rbac.authorization.k8s.io", _) => (is_path_segment_name(name), "other than '.' and '..', without '/' and '%'"),
         _ => (
             is_dns_name(name),
             "a lowercase RFC 1123 name: up to 253 lower-case letters, digits, '-' or '.', starting and ending with a letter or digit",

@@ -1,5 +1,6 @@
 //! Reviews: who a token belongs to, and who may do what.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -9,8 +10,9 @@ use serde_json::{Value, json};
 use crate::Api;
 use crate::authorize::{Attributes, authorize};
 use crate::catalog::Resource;
-use crate::error::{ApiError, Result};
-use crate::identity::{ADMINISTRATORS, COMPONENTS, Identity};
+use crate::error::{ApiError, Cause, Result};
+use crate::identity::Identity;
+use crate::identity::authenticator::AUDIENCE;
 use crate::read::json_response;
 
 pub(crate) async fn answer(
@@ -24,9 +26,6 @@ pub(crate) async fn answer(
     if kind != resource.kind || review["apiVersion"].as_str() != Some(&resource.api_version()) {
         return Err(ApiError::bad_request(format!("this address takes a {} of {}", resource.kind, resource.api_version())));
     }
-    if namespace.is_some() {
-        return Err(ApiError::no_route());
-    }
     for field in ["spec", "metadata"] {
         if !matches!(review[field], Value::Null | Value::Object(_)) {
             return Err(ApiError::bad_request(format!("{field}: must be an object")));
@@ -38,68 +37,99 @@ pub(crate) async fn answer(
     let status = match resource.kind.as_str() {
         "TokenReview" => {
             let token = review["spec"]["token"].as_str().unwrap_or_default().to_owned();
+            let asked: Vec<String> = texts(&review["spec"]["audiences"]);
+            let audiences = if asked.is_empty() { vec![AUDIENCE.to_owned()] } else { asked };
             // The token is not repeated in the answer.
             review["spec"] = json!({});
-            match api.credentials.authenticate(&token).await? {
-                Some(identity) => json!({"authenticated": true, "user": identity.user_info()}),
-                None => json!({"authenticated": false, "error": "the token is unknown or has expired"}),
+            match api.judge(&token, &audiences).await? {
+                Some(known) => json!({"authenticated": true, "user": known.identity.user_info(), "audiences": known.audiences}),
+                None => json!({"authenticated": false, "error": "the token is unknown, has expired, or is meant for somebody else"}),
             }
         }
         "SelfSubjectReview" => json!({"userInfo": caller.user_info()}),
-        "SelfSubjectAccessReview" => access(caller, &review["spec"])?,
-        "SubjectAccessReview" => {
-            let groups = review["spec"]["groups"].as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect();
-            let name = review["spec"]["user"].as_str().unwrap_or_default().to_owned();
-            access(&Identity { name, groups }, &review["spec"])?
+        "SelfSubjectAccessReview" => access(api, resource, caller, &review["spec"])?,
+        "SubjectAccessReview" => access(api, resource, &subject(resource, &review["spec"])?, &review["spec"])?,
+        "LocalSubjectAccessReview" => {
+            let asked = &review["spec"]["resourceAttributes"]["namespace"];
+            if asked.as_str() != namespace || !review["spec"]["nonResourceAttributes"].is_null() {
+                return Err(invalid(resource, "spec.resourceAttributes.namespace", "must match metadata.namespace"));
+            }
+            access(api, resource, &subject(resource, &review["spec"])?, &review["spec"])?
         }
-        "SelfSubjectRulesReview" => rules(caller),
+        "SelfSubjectRulesReview" => rules(api, caller, review["spec"]["namespace"].as_str().unwrap_or_default()),
         other => return Err(ApiError::internal(format!("{other} has no answer"))),
     };
     review["status"] = status;
     Ok(json_response(StatusCode::CREATED, &review))
 }
 
-fn access(identity: &Identity, spec: &Value) -> Result<Value> {
-    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let attributes = match (&spec["resourceAttributes"], &spec["nonResourceAttributes"]) {
-        (Value::Object(_), _) => {
-            let asked = &spec["resourceAttributes"];
-            Attributes {
-                verb: text(&asked["verb"]),
-                group: text(&asked["group"]),
-                resource: text(&asked["resource"]),
-                subresource: text(&asked["subresource"]),
-                namespace: text(&asked["namespace"]),
-                name: text(&asked["name"]),
-                path: None,
-            }
-        }
-        (_, Value::Object(_)) => {
-            let asked = &spec["nonResourceAttributes"];
-            Attributes { verb: text(&asked["verb"]), path: Some(text(&asked["path"])), ..Attributes::default() }
-        }
-        _ => return Err(ApiError::bad_request("spec needs resourceAttributes or nonResourceAttributes")),
-    };
-    Ok(match authorize(identity, &attributes) {
-        Ok(reason) => json!({"allowed": true, "reason": reason}),
-        Err(reason) => json!({"allowed": false, "reason": reason}),
-    })
+fn invalid(resource: &Resource, field: &str, message: &str) -> ApiError {
+    let cause = Cause { field: field.to_owned(), reason: "FieldValueInvalid", message: message.to_owned() };
+    ApiError::invalid(resource.about(""), vec![cause])
 }
 
-/// What the caller may do, for `kubectl auth can-i --list`.
-fn rules(identity: &Identity) -> Value {
-    let everything = identity.groups.iter().any(|group| group == ADMINISTRATORS || group == COMPONENTS);
-    let (resources, paths) = if everything {
-        (json!([{"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}]), json!([{"verbs": ["*"], "nonResourceURLs": ["*"]}]))
-    } else {
-        (
-            json!([{
-                "verbs": ["create"],
-                "apiGroups": ["authorization.k8s.io", "authentication.k8s.io"],
-                "resources": ["selfsubjectaccessreviews", "selfsubjectrulesreviews", "selfsubjectreviews"],
-            }]),
-            json!([{"verbs": ["get"], "nonResourceURLs": ["/api", "/api/*", "/apis", "/apis/*", "/openapi", "/openapi/*", "/version"]}]),
-        )
+fn texts(list: &Value) -> Vec<String> {
+    list.as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
+}
+
+/// Whom a review asks about.
+fn subject(resource: &Resource, spec: &Value) -> Result<Identity> {
+    let identity = Identity {
+        name: spec["user"].as_str().unwrap_or_default().to_owned(),
+        uid: spec["uid"].as_str().unwrap_or_default().to_owned(),
+        groups: texts(&spec["groups"]),
+        extra: spec["extra"]
+            .as_object()
+            .into_iter()
+            .flatten()
+            .map(|(key, values)| (key.clone(), texts(values)))
+            .collect::<BTreeMap<_, _>>(),
     };
-    json!({"resourceRules": resources, "nonResourceRules": paths, "incomplete": false})
+    if identity.name.is_empty() && identity.groups.is_empty() {
+        return Err(invalid(resource, "spec.user", "at least one of user or group must be specified"));
+    }
+    Ok(identity)
+}
+
+fn access(api: &Api, resource: &Resource, identity: &Identity, spec: &Value) -> Result<Value> {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let asked = match (&spec["resourceAttributes"], &spec["nonResourceAttributes"]) {
+        (asked @ Value::Object(_), Value::Null) => Attributes {
+            verb: text(&asked["verb"]),
+            group: text(&asked["group"]),
+            resource: text(&asked["resource"]),
+            subresource: text(&asked["subresource"]),
+            namespace: text(&asked["namespace"]),
+            name: text(&asked["name"]),
+            path: None,
+        },
+        (Value::Null, asked @ Value::Object(_)) => {
+            Attributes { verb: text(&asked["verb"]), path: Some(text(&asked["path"])), ..Attributes::default() }
+        }
+        _ => {
+            return Err(invalid(
+                resource,
+                "spec.resourceAttributes",
+                "exactly one of nonResourceAttributes or resourceAttributes must be specified",
+            ));
+        }
+    };
+    let decision = authorize(&api.access.rules(), identity, &asked);
+    let mut status = json!({"allowed": decision.allowed});
+    if !decision.reason.is_empty() {
+        status["reason"] = decision.reason.into();
+    }
+    Ok(status)
+}
+
+/// What the caller may do in a namespace, for `kubectl auth can-i --list`.
+fn rules(api: &Api, identity: &Identity, namespace: &str) -> Value {
+    let effective = api.access.rules().effective(identity, namespace);
+    let (resources, paths): (Vec<_>, Vec<_>) = effective.into_iter().partition(|rule| rule.non_resource_urls.is_empty());
+    let mut status = json!({"resourceRules": resources, "nonResourceRules": paths, "incomplete": false});
+    if identity.api_key().is_some() {
+        status["incomplete"] = true.into();
+        status["evaluationError"] = "the API key narrows what its owner may do; rules that overlap in part are left out".into();
+    }
+    status
 }

@@ -7,6 +7,7 @@
 mod core_kinds;
 mod duration;
 mod pod;
+mod rbac;
 
 use fermion_api::registry;
 use jiff::Timestamp;

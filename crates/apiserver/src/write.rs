@@ -375,8 +375,9 @@ impl Api {
         }
         let now = self.now();
         let facts = if resource.is_core("pods") { usage::fact(last, now, Some(now)).into_iter().collect() } else { Vec::new() };
-        let write = Write::Delete { key: old.key.clone(), expect: Expect::Revision(old.revision) };
-        let stored = self.commit(resource.about(&old.key.name), Commit { writes: vec![write], facts, ..Commit::default() }).await?;
+        let mut writes = self.secrets_of(&old.key).await?;
+        writes.push(Write::Delete { key: old.key.clone(), expect: Expect::Revision(old.revision) });
+        let stored = self.commit(resource.about(&old.key.name), Commit { writes, facts, ..Commit::default() }).await?;
         if resource.is_definition() {
             self.drop_definition(&stored).await;
         }
@@ -425,6 +426,7 @@ impl Api {
 
     async fn commit(&self, about: About<'_>, commit: Commit) -> Result<Stored> {
         let mut stored = self.store.commit(commit).await.map_err(|error| ApiError::from_store(&error, about))?;
+        self.in_force(&stored).await;
         stored.pop().ok_or_else(|| ApiError::internal("the store answered nothing to a write"))
     }
 

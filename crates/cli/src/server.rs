@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use axum::extract::ConnectInfo;
-use fermion_apiserver::{Api, Identity, KeySource, Keyring, SystemClock};
+use fermion_apiserver::{Api, Identity, KeySource, Keyring, SystemClock, TokenSigner};
 use fermion_gateway::Gateway;
 use fermion_store::Store;
 use tokio::net::TcpListener;
@@ -102,7 +102,9 @@ pub(crate) async fn run(arguments: ServerArgs) -> anyhow::Result<()> {
         tracing::info!(rewritten = sealed.rewritten, "Secrets were encrypted with the newest key");
     }
     api.load_definitions().await?;
+    api.sign_service_account_tokens(TokenSigner::open(&home.join("service-account.key"))?);
     api.ensure_namespaces().await?;
+    api.prepare_access().await?;
     let certificate = Certificate::prepare(&home, address)?;
     access::prepare(&api, &home, address, &certificate.authority_pem, arguments.announce.as_deref()).await?;
 

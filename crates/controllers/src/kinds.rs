@@ -3,6 +3,7 @@
 use fermion_api::registry::{self, Access};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Event, Namespace, Node, PersistentVolumeClaim, Pod, Secret, Service, ServiceAccount};
+use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{Api, ListParams};
 use kube::core::{ApiResource, GroupVersionKind};
@@ -55,6 +56,8 @@ pub(crate) fn all() -> Vec<Kind> {
         Kind::core::<ConfigMap>(true),
         Kind::core::<Secret>(true),
         Kind::core::<ServiceAccount>(true),
+        Kind::core::<RoleBinding>(true),
+        Kind::core::<Role>(true),
         Kind::core::<Lease>(true),
         Kind::core::<Event>(true),
         Kind::core::<Node>(false),

@@ -7,6 +7,7 @@ pub(super) const STATUS: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.Status";
 pub(super) const PATCH: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.Patch";
 pub(super) const SCALE: &str = "io.k8s.api.autoscaling.v1.Scale";
 pub(super) const BINDING: &str = "io.k8s.api.core.v1.Binding";
+pub(super) const TOKEN_REQUEST: &str = "io.k8s.api.authentication.v1.TokenRequest";
 pub(super) const EVICTION: &str = "io.k8s.api.policy.v1.Eviction";
 
 /// `api/v1`, `apis/ai.fermion.dev/v1alpha1`

@@ -326,6 +326,10 @@ impl Operations<'_> {
             "finalize" => vec![("put", write("replace", "put", (self.schema(), &ANY_MEDIA), self.schema()))],
             "binding" => vec![("post", write("create", "post", (names::BINDING.to_owned(), &ANY_MEDIA), names::BINDING.to_owned()))],
             "eviction" => vec![("post", write("create", "post", (names::EVICTION.to_owned(), &ANY_MEDIA), names::EVICTION.to_owned()))],
+            "token" if self.kind.group.is_empty() => {
+                vec![("post", write("create", "post", (names::TOKEN_REQUEST.to_owned(), &ANY_MEDIA), names::TOKEN_REQUEST.to_owned()))]
+            }
+            "token" | "password" | "signout" => vec![("post", write("create", "post", (self.schema(), &ANY_MEDIA), self.schema()))],
             "exec" | "attach" | "portforward" => vec![("get", connect("connectGet")), ("post", connect("connectPost"))],
             _ => vec![("get", read(None))],
         };

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use k8s_openapi::api::authentication::v1::TokenRequest;
 use k8s_openapi::api::autoscaling::v1::Scale;
 use k8s_openapi::api::core::v1::Binding;
 use k8s_openapi::api::policy::v1::Eviction;
@@ -54,6 +55,7 @@ impl Components {
             match subresource.as_str() {
                 "scale" => self.add::<Scale>(names::SCALE),
                 "binding" => self.add::<Binding>(names::BINDING),
+                "token" if kind.group.is_empty() => self.add::<TokenRequest>(names::TOKEN_REQUEST),
                 "eviction" => self.add::<Eviction>(names::EVICTION),
                 _ => {}
             }

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use super::duration::age;
-use super::{Column, pod};
+use super::{Column, pod, rbac};
 
 pub(super) const NONE: &str = "<none>";
 const UNKNOWN: &str = "<unknown>";
@@ -103,6 +103,17 @@ pub(super) fn columns(group: &str, kind: &str) -> (Vec<Column>, Row) {
                 ("Name", "string", 1, "Name of the event."),
             ],
             event,
+        ),
+        ("rbac.authorization.k8s.io", "Role" | "ClusterRole") => (&[("Created At", "date", 0, "When the role was made.")], rbac::role),
+        ("rbac.authorization.k8s.io", "RoleBinding" | "ClusterRoleBinding") => (
+            &[
+                ("Role", "string", 0, "Role that is given."),
+                AGE,
+                ("Users", "string", 1, "Users who have it."),
+                ("Groups", "string", 1, "Groups that have it."),
+                ("ServiceAccounts", "string", 1, "Service accounts that have it."),
+            ],
+            rbac::binding,
         ),
         ("coordination.k8s.io", "Lease") => (&[("Holder", "string", 0, "Who holds the lease."), AGE], lease),
         ("admissionregistration.k8s.io", "MutatingWebhookConfiguration" | "ValidatingWebhookConfiguration") => {

@@ -244,7 +244,16 @@ fn the_other_kinds_print_as_in_kubernetes() {
         json!(["2m", "", "", "node", "", "c", "", "2m", 1, "n"]),
     );
     check("coordination.k8s.io", "Lease", json!({"spec": {"holderIdentity": "local"}}), json!(["n", "local", "60m"]));
-    check("rbac.authorization.k8s.io", "Role", json!({}), json!(["n", "60m"]));
+    check("rbac.authorization.k8s.io", "Role", json!({}), json!(["n", "2026-01-01T00:00:00Z"]));
+    check(
+        "rbac.authorization.k8s.io",
+        "RoleBinding",
+        json!({"roleRef": {"kind": "ClusterRole", "name": "view"}, "subjects": [
+            {"kind": "User", "name": "ann"}, {"kind": "User", "name": "bob"}, {"kind": "Group", "name": "dev"},
+            {"kind": "ServiceAccount", "name": "robot", "namespace": "lab"},
+        ]}),
+        json!(["n", "ClusterRole/view", "60m", "ann, bob", "dev", "lab/robot"]),
+    );
 }
 
 fn printer_column(name: &str, type_: &str, json_path: &str) -> PrinterColumn {

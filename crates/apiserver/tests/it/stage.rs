@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::{HeaderMap, Method, Request, StatusCode, header};
-use fermion_apiserver::{ADMINISTRATORS, Api, Identity, KeySource, Keyring, Options, SystemClock};
+use fermion_apiserver::{ADMINISTRATORS, Api, KeySource, Keyring, Options, SystemClock};
 use fermion_store::Store;
 use http_body_util::BodyExt as _;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
 /// How long tokens of tests are good.
@@ -73,6 +73,7 @@ impl Stage {
             return Err(error.into());
         }
         api.ensure_namespaces().await?;
+        api.prepare_access().await?;
         let token = token(&api, "admin").await;
         Ok(Self { api, store, directory, token, _stop: stop })
     }
@@ -112,10 +113,27 @@ pub(crate) fn key_file(directory: &Path) -> PathBuf {
     directory.join("secrets.key")
 }
 
-/// A token of an administrator of that name.
+/// A token of an administrator of that name, who is made if need be.
 pub(crate) async fn token(api: &Arc<Api>, name: &str) -> String {
-    let user = Identity { name: name.to_owned(), groups: vec![ADMINISTRATORS.to_owned()] };
-    api.credentials().issue_token(&user, TOKEN_LIFETIME).await.expect("a token").0
+    api.ensure_first_administrator().await.expect("an administrator");
+    let (first, token) = api.issue_kubeconfig_token(TOKEN_LIFETIME).await.expect("a token");
+    if name == first {
+        return token;
+    }
+    let users = "/apis/iam.fermion.dev/v1alpha1/users";
+    let user = json!({
+        "apiVersion": "iam.fermion.dev/v1alpha1",
+        "kind": "User",
+        "metadata": {"name": name},
+        "spec": {"groups": [ADMINISTRATORS]},
+    });
+    let post = async |path: &str, body: &Value| call(api, &token, Method::POST, path, "application/json", body.to_string()).await;
+    let made = post(users, &user).await;
+    assert!(made.code.is_success() || made.code == StatusCode::CONFLICT, "{made:?}");
+    let password = format!("the password of {name}");
+    post(&format!("{users}/{name}/password"), &json!({"password": password})).await.ok();
+    let signed_in = post("/auth/sign-in", &json!({"username": name, "password": password})).await.ok();
+    signed_in["token"].as_str().expect("a token").to_owned()
 }
 
 /// Sends a request and reads the whole answer.

@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use fermion_apiserver::{ADMINISTRATORS, Api, Identity};
+use fermion_apiserver::Api;
 use serde_json::json;
 
 /// How long the token in the kubeconfig is good; a server that starts later makes a new one.
@@ -26,7 +26,7 @@ pub(super) async fn prepare(
     authority_pem: &str,
     announce: Option<&Path>,
 ) -> anyhow::Result<()> {
-    if let Some(password) = api.credentials().ensure_first_administrator().await? {
+    if let Some(password) = api.ensure_first_administrator().await? {
         let line = format!("administrator: admin\npassword: {password}\n");
         match announce {
             Some(file) => write_private(file, &line)?,
@@ -42,18 +42,17 @@ pub(super) async fn prepare(
         let token = kept["users"][0]["user"]["token"].as_str().unwrap_or_default();
         let cluster = &kept["clusters"][0]["cluster"];
         let same_server = cluster["server"] == server && cluster["certificate-authority-data"] == authority;
-        if same_server && api.credentials().knows(token).await? {
+        if same_server && api.knows(token).await? {
             return Ok(());
         }
     }
-    let admin = Identity { name: "admin".to_owned(), groups: vec![ADMINISTRATORS.to_owned()] };
-    let (token, _) = api.credentials().issue_token(&admin, TOKEN_LIFETIME).await?;
+    let (user, token) = api.issue_kubeconfig_token(TOKEN_LIFETIME).await?;
     let config = json!({
         "apiVersion": "v1",
         "kind": "Config",
         "clusters": [{"name": "fermion", "cluster": {"server": server, "certificate-authority-data": authority}}],
-        "users": [{"name": "admin", "user": {"token": token}}],
-        "contexts": [{"name": "fermion", "context": {"cluster": "fermion", "user": "admin", "namespace": "default"}}],
+        "users": [{"name": user, "user": {"token": token}}],
+        "contexts": [{"name": "fermion", "context": {"cluster": "fermion", "user": user, "namespace": "default"}}],
         "current-context": "fermion",
     });
     write_private(&file, &serde_yaml::to_string(&config).context("cannot write the kubeconfig")?)
