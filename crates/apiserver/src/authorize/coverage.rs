@@ -58,16 +58,21 @@ fn covers(rule: &PolicyRule, part: &PolicyRule) -> bool {
 /// Permissions as kube-apiserver words them in a refusal: one line for each resource, its verbs
 /// together, sorted.
 pub(crate) fn describe(parts: &[PolicyRule]) -> String {
-    let mut verbs_of: BTreeMap<(Vec<&str>, Vec<&str>, Vec<&str>, Vec<&str>), Vec<&str>> = BTreeMap::new();
+    let mut verbs_of: BTreeMap<PolicyRule, Vec<String>> = BTreeMap::new();
     for part in parts {
-        let key = (texts(&part.api_groups), texts(&part.resources), texts(&part.non_resource_urls), texts(&part.resource_names));
-        verbs_of.entry(key).or_default().extend(texts(&part.verbs));
+        let resource = PolicyRule { verbs: Vec::new(), ..part.clone() };
+        verbs_of.entry(resource).or_default().extend(part.verbs.iter().cloned());
     }
     let lines: BTreeSet<String> = verbs_of
         .into_iter()
-        .map(|((groups, resources, urls, names), verbs)| {
-            let fields =
-                [("APIGroups", groups), ("Resources", resources), ("NonResourceURLs", urls), ("ResourceNames", names), ("Verbs", verbs)];
+        .map(|(resource, verbs)| {
+            let fields = [
+                ("APIGroups", &resource.api_groups),
+                ("Resources", &resource.resources),
+                ("NonResourceURLs", &resource.non_resource_urls),
+                ("ResourceNames", &resource.resource_names),
+                ("Verbs", &verbs),
+            ];
             let said: Vec<String> =
                 fields.iter().filter(|(_, list)| !list.is_empty()).map(|(name, list)| format!("{name}:{}", quoted(list))).collect();
             format!("{{{}}}", said.join(", "))
@@ -76,12 +81,8 @@ pub(crate) fn describe(parts: &[PolicyRule]) -> String {
     lines.into_iter().collect::<Vec<_>>().join("\n")
 }
 
-fn texts(list: &[String]) -> Vec<&str> {
-    list.iter().map(String::as_str).collect()
-}
-
 /// A list as Go's `%q` prints it: `["a" "b"]`.
-pub(crate) fn quoted(list: &[&str]) -> String {
+pub(crate) fn quoted(list: &[String]) -> String {
     let mut text = "[".to_owned();
     for (index, entry) in list.iter().enumerate() {
         let space = if index == 0 { "" } else { " " };

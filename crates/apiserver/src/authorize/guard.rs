@@ -102,11 +102,10 @@ impl Api {
         if missing.is_empty() {
             return Ok(());
         }
-        let groups: Vec<&str> = caller.groups.iter().map(String::as_str).collect();
         Err(format!(
             "user {:?} (groups={}) is attempting to grant RBAC permissions not currently held:\n{}",
             caller.name,
-            coverage::quoted(&groups),
+            coverage::quoted(&caller.groups),
             coverage::describe(&missing)
         ))
     }

@@ -10,7 +10,7 @@ use super::Attributes;
 pub(crate) const ALL: &str = "*";
 
 /// What may be done with which resources, or at which other addresses.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct PolicyRule {
     #[serde(deserialize_with = "null_is_empty", skip_serializing_if = "Vec::is_empty")]

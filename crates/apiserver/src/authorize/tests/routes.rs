@@ -114,13 +114,8 @@ fn every_route_says_who_may_use_it() {
     let mut text = String::from(
         "nobody: not signed in. anyone: signed in, no role. view, edit, admin: the role, in the namespace. root: cluster-admin.\n",
     );
-    writeln!(
-        text,
-        "\n{:<78} {}",
-        "verb and resource, or address",
-        people.iter().map(|(name, _)| format!("{name:<7}")).collect::<String>().trim_end()
-    )
-    .expect("a text");
+    let names: Vec<String> = people.iter().map(|(name, _)| format!("{name:<6}")).collect();
+    writeln!(text, "\n{:<78} {}", "verb and resource, or address", names.join(" ").trim_end()).expect("a text");
     for (verb, path) in OPEN {
         writeln!(text, "{:<78} open to all", format!("{verb} {path}")).expect("a text");
     }
