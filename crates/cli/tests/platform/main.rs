@@ -1,6 +1,7 @@
 //! The platform as a whole: the real binary, driven by the real `kubectl`, hurt in the ways
 //! machines hurt it. Tests under `containers` run pods; the others need no node.
 
+mod access;
 mod accounts;
 mod api;
 mod container_faults;
