@@ -13,5 +13,6 @@ mod model;
 mod objects;
 mod proxy;
 mod scratch;
+mod selection;
 mod shared;
 mod watch;
