@@ -201,6 +201,7 @@ impl ApiError {
             }
             E::AlreadyExists { .. } => Self::already_exists(about),
             E::NotFound { .. } => Self::not_found(about),
+            E::Fenced { .. } => Self::conflict(about, "another server leads now; what was decided before is void"),
             E::Compacted { oldest } => Self::expired(format!("too old resource version: the oldest still kept is {oldest}; list again")),
             E::Future { requested, newest } => {
                 Self::new(StatusCode::GATEWAY_TIMEOUT, "Timeout", format!("Too large resource version: {requested}, current: {newest}"))

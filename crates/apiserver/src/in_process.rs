@@ -12,7 +12,9 @@ use std::task::{Context, Poll};
 use axum::body::Body;
 use axum::http::{HeaderValue, Request, Response, StatusCode, header};
 use axum::response::IntoResponse as _;
+use fermion_store::Fence;
 use hyper_util::rt::TokioIo;
+use tokio::sync::watch;
 
 use crate::Api;
 use crate::error::ApiError;
@@ -24,7 +26,13 @@ const PIPE_BYTES: usize = 64 * 1024;
 impl Api {
     /// A client that acts as `identity`.
     pub fn client(self: &Arc<Self>, identity: Identity) -> kube::Client {
-        kube::Client::new(InProcess { api: self.clone(), identity: Arc::new(identity) }, "default")
+        kube::Client::new(InProcess { api: self.clone(), identity: Arc::new(identity), leads: None }, "default")
+    }
+
+    /// The same for a part that acts only while its server leads. What it writes is refused once another
+    /// server was given the lead, also if this one was paused and does not know yet.
+    pub fn client_of_leader(self: &Arc<Self>, identity: Identity, leads: watch::Receiver<Option<Fence>>) -> kube::Client {
+        kube::Client::new(InProcess { api: self.clone(), identity: Arc::new(identity), leads: Some(leads) }, "default")
     }
 }
 
@@ -32,6 +40,7 @@ impl Api {
 struct InProcess {
     api: Arc<Api>,
     identity: Arc<Identity>,
+    leads: Option<watch::Receiver<Option<Fence>>>,
 }
 
 impl tower::Service<Request<kube::client::Body>> for InProcess {
@@ -60,7 +69,12 @@ impl tower::Service<Request<kube::client::Body>> for InProcess {
                     }
                 });
             }
-            Ok(this.api.serve(Some(this.identity), request).await)
+            let fence = this.leads.and_then(|leads| leads.borrow().clone());
+            let served = this.api.serve(Some(this.identity), request);
+            Ok(match fence {
+                Some(fence) => fence.over(served).await,
+                None => served.await,
+            })
         })
     }
 }

@@ -7,14 +7,14 @@ use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::{BufMut as _, Bytes, BytesMut};
-use fermion_store::{ListQuery, Scope, Stored};
+use fermion_store::{Filter, LabelIs, LabelTerm, ListQuery, Order, Scope, Stored};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::catalog::{Resource, Source};
 use crate::error::{ApiError, Result};
 use crate::request::Query;
-use crate::selector::{FieldSelector, LabelSelector};
+use crate::selector::{FieldSelector, LabelOperator, LabelSelector};
 use crate::table::{IncludeObject, table};
 use crate::write::parse_stored;
 use crate::{Api, usage};
@@ -74,6 +74,28 @@ impl Selection {
 
     pub(crate) fn is_everything(&self) -> bool {
         self.labels.is_empty() && self.fields.is_empty()
+    }
+
+    /// What of it the database can tell, and whether that is all of it.
+    pub(crate) fn filter(&self) -> (Filter, bool) {
+        let mut exact = true;
+        let mut labels = Vec::new();
+        for requirement in self.labels.requirements() {
+            let values = || requirement.values.clone();
+            let is = match requirement.operator {
+                LabelOperator::Equals | LabelOperator::In => LabelIs::In(values()),
+                LabelOperator::NotEquals | LabelOperator::NotIn => LabelIs::NotIn(values()),
+                LabelOperator::Exists => LabelIs::Present,
+                LabelOperator::DoesNotExist => LabelIs::Absent,
+                // The database compares texts, not integers.
+                LabelOperator::GreaterThan | LabelOperator::LessThan => {
+                    exact = false;
+                    LabelIs::Present
+                }
+            };
+            labels.push(LabelTerm { key: requirement.key.clone(), is });
+        }
+        (Filter { labels, fields: self.fields.terms() }, exact)
     }
 
     pub(crate) fn matches(&self, object: &Value) -> bool {
@@ -218,38 +240,49 @@ impl Api {
             namespace: namespace.map(Into::into),
             name: selection.fields.exact("metadata.name").map(Into::into),
         };
+        let people = PeoplesList::parse(query)?;
+        let (mut filter, mut exact) = selection.filter();
+        // A field may have another value where it is served than where it is stored.
+        if !resource.is_served_as_stored() && !filter.fields.is_empty() {
+            filter.fields.clear();
+            exact = false;
+        }
         let mut items = Vec::new();
         let mut parsed = Vec::new();
         let mut revision = at_revision;
-        // With a selector a page of the store may hold few matches, so pages are read until the
-        // asked number is found. Each round moves on, so the loop ends with the objects.
+        let wanted = limit.unwrap_or(usize::MAX);
+        // What the database cannot tell is told here, where a page of it may then hold few matches: so
+        // pages are read until the asked number is found. Each round moves on, so the loop ends with
+        // the objects.
         let (next, remaining) = loop {
-            let page = self
-                .store
-                .list(ListQuery { limit, start_after: start_after.take(), at_revision: revision, ..ListQuery::all(scope.clone()) })
-                .await
-                .map_err(|error| ApiError::from_store(&error, resource.about("")))?;
+            let asked = ListQuery {
+                filter: filter.clone(),
+                limit,
+                start_after: start_after.take(),
+                at_revision: revision,
+                ..people.query(scope.clone())
+            };
+            let page = self.store.list(asked).await.map_err(|error| ApiError::from_store(&error, resource.about("")))?;
             revision = Some(page.revision);
-            let wanted = limit.unwrap_or(usize::MAX);
+            if exact {
+                let following = page.total.map(|total| total.saturating_sub((people.offset + page.items.len()) as u64));
+                for stored in page.items {
+                    items.push(resource.as_served(stored)?.body);
+                }
+                break (page.next, following.or(page.remaining));
+            }
             let mut last = None;
             for stored in page.items {
                 let stored = resource.as_served(stored)?;
-                if selection.is_everything() {
+                let value = parse_stored(&stored)?;
+                if selection.matches(&value) {
                     items.push(stored.body);
-                } else {
-                    let value = parse_stored(&stored)?;
-                    if selection.matches(&value) {
-                        items.push(stored.body);
-                        parsed.push(value);
-                        if items.len() == wanted {
-                            last = Some((stored.key.namespace.to_string(), stored.key.name.to_string()));
-                            break;
-                        }
+                    parsed.push(value);
+                    if items.len() == wanted {
+                        last = Some((stored.key.namespace.to_string(), stored.key.name.to_string()));
+                        break;
                     }
                 }
-            }
-            if selection.is_everything() {
-                break (page.next, page.remaining);
             }
             match (last, page.next) {
                 // More may follow; the next page tells.
@@ -261,11 +294,45 @@ impl Api {
         let revision = revision.unwrap_or_default();
         Ok(Listed {
             items,
-            parsed: (!selection.is_everything()).then_some(parsed),
+            parsed: (!exact).then_some(parsed),
             resource_version: revision.to_string(),
             continue_token: next.map(|(namespace, name)| Continue { revision, namespace, name }.encode()),
             remaining,
         })
+    }
+}
+
+/// What people ask of a list beyond what Kubernetes' clients do: `search=TEXT`, `sortBy=PATH` or
+/// `sortBy=-PATH`, `offset=NUMBER`, and `count=true`, which makes `remainingItemCount` exact.
+struct PeoplesList {
+    search: Option<String>,
+    order: Option<Order>,
+    offset: usize,
+    count: bool,
+}
+
+impl PeoplesList {
+    fn parse(query: &Query) -> Result<Self> {
+        let order = query.get("sortBy").filter(|path| !path.is_empty()).map(|path| {
+            let (path, descending) = path.strip_prefix('-').map_or((path, false), |path| (path, true));
+            Order { path: path.trim_start_matches('.').split('.').map(str::to_owned).collect(), descending }
+        });
+        let offset = query.number("offset")?.map_or(0, |offset| usize::try_from(offset).unwrap_or(usize::MAX));
+        if query.get("continue").is_some() && (order.is_some() || offset > 0) {
+            return Err(ApiError::bad_request("continue: a list with sortBy or offset is paged by offset and resourceVersion"));
+        }
+        let search = query.get("search").filter(|text| !text.is_empty()).map(str::to_owned);
+        Ok(Self { search, order, offset, count: query.flag("count")? })
+    }
+
+    fn query(&self, scope: Scope) -> ListQuery {
+        ListQuery {
+            search: self.search.clone(),
+            order: self.order.clone(),
+            offset: self.offset,
+            count: self.count,
+            ..ListQuery::all(scope)
+        }
     }
 }
 
@@ -374,3 +441,6 @@ pub(crate) fn raw_response(code: StatusCode, body: Bytes) -> Response<Body> {
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
     response
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,7 +3,7 @@
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    apply, call, chat, completion, delete, exec, follow, get, login, logs, notebook, open, run, secrets, status, top, usage, wait,
+    apply, call, chat, completion, delete, exec, follow, get, login, logs, notebook, open, run, secrets, status, store, top, usage, wait,
 };
 use crate::connection::ConnectionArguments;
 use crate::server::{ServerArgs, StartContainerArgs, TeardownArgs};
@@ -75,6 +75,13 @@ pub(crate) enum Command {
     Completion(completion::CompletionArguments),
     /// Run the server
     Server(ServerArgs),
+    /// Copy the whole database into a file; the server may run
+    Backup(store::BackupArguments),
+    /// Put a backup where there is no database yet
+    Restore(store::RestoreArguments),
+    /// Check the database, or copy it to another
+    #[command(subcommand)]
+    Store(store::StoreCommand),
     /// Remove every container, mount and network of a stopped server
     Teardown(TeardownArgs),
     /// Start a container on behalf of a server, whatever becomes of that

@@ -15,6 +15,7 @@ pub(crate) mod open;
 pub(crate) mod run;
 pub(crate) mod secrets;
 pub(crate) mod status;
+pub(crate) mod store;
 pub(crate) mod top;
 pub(crate) mod usage;
 pub(crate) mod wait;
@@ -41,6 +42,9 @@ pub(crate) async fn run(arguments: Arguments) -> Outcome<Exit> {
             server::start_container(options).await.map_err(|error| of_server("the answer cannot be given", &error))?;
             Ok(Exit::Done)
         }
+        Command::Backup(options) => store::backup(options, connection.home).await,
+        Command::Restore(options) => store::restore(options, connection.home).await,
+        Command::Store(command) => store::run(command, connection.home).await,
         Command::Completion(options) => completion::run(&options),
         Command::Login(options) => login::run(options, &connection).await,
         Command::Run(options) => run::run(options, &connection.session()?).await,

@@ -5,6 +5,7 @@
 //! stopped server leaves running on purpose: containers outlive it.
 
 mod access;
+mod leadership;
 mod pool;
 mod port;
 mod start_container;
@@ -87,7 +88,7 @@ pub(crate) async fn run(arguments: ServerArgs) -> anyhow::Result<()> {
     create_home(&home)?;
     let store = match &arguments.database {
         Some(url) => Store::connect(url, fermion_store::Options::default()).await?,
-        None => Store::open(&home.join("data"), fermion_store::Options::default())?,
+        None => Store::open(&data_directory(Some(home.clone()))?, fermion_store::Options::default())?,
     };
     let listener = TcpListener::bind(arguments.listen)
         .await
@@ -115,7 +116,12 @@ pub(crate) async fn run(arguments: ServerArgs) -> anyhow::Result<()> {
     let mut http = tokio::spawn(serve(Port::open(listener, &certificate)?, router, stopping.clone()));
     let expiry = tokio::spawn(api.clone().expire_until_shutdown());
     let definitions = tokio::spawn(api.clone().follow_definitions_until_shutdown());
-    let controllers = tokio::spawn(keep_controlling(api.client(Identity::component("controllers")), stopping.clone()));
+    let controllers = if arguments.database.is_some() {
+        tokio::spawn(leadership::control_while_leading(api.clone(), store.clone(), stopping.clone()))
+    } else {
+        // There is no other server that could lead.
+        tokio::spawn(keep_controlling(api.client(Identity::component("controllers")), stopping.clone()))
+    };
     api.set_ready();
     tracing::info!(%address, ready_after_ms = began.elapsed().as_millis() as u64, "ready");
     let pool = if arguments.no_node { None } else { Some(LocalPool::start(&api, &home, stopping.clone())) };
@@ -149,6 +155,11 @@ pub(crate) async fn teardown(arguments: TeardownArgs) -> anyhow::Result<()> {
     let report = fermion_node::runtime::teardown(&home, arguments.purge).await?;
     eprintln!("{report:?}");
     Ok(())
+}
+
+/// Where a server keeps its own database.
+pub(crate) fn data_directory(given: Option<PathBuf>) -> anyhow::Result<PathBuf> {
+    Ok(home(given)?.join("data"))
 }
 
 fn home(given: Option<PathBuf>) -> anyhow::Result<PathBuf> {

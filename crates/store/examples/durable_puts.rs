@@ -1,7 +1,7 @@
 //! Measures the store on this machine: durable writes, gets, lists and the way to a watcher.
 //!
-//! `cargo run --release -p fermion-store --example durable_puts [DIRECTORY]`
-//! The directory decides which disk is measured; a temporary one by default.
+//! `cargo run --release -p fermion-store --example durable_puts [DIRECTORY | postgres://…]`
+//! The directory decides which disk is measured; a temporary one by default. A database must be empty.
 #![allow(clippy::print_stdout, reason = "its output is its purpose")]
 #![allow(clippy::unwrap_used, reason = "a failed unwrap ends the measurement")]
 
@@ -23,8 +23,11 @@ const WATCHED_WRITES: usize = 500;
 #[tokio::main]
 async fn main() {
     let temporary = tempfile::tempdir().unwrap();
-    let directory = std::env::args_os().nth(1).map_or(temporary.path().into(), std::path::PathBuf::from);
-    let store = Store::open(&directory.join("measured"), Options::default()).unwrap();
+    let store = match std::env::args().nth(1) {
+        Some(url) if url.starts_with("postgres://") => Store::connect(&url, Options::default()).await.unwrap(),
+        Some(directory) => Store::open(&std::path::Path::new(&directory).join("measured"), Options::default()).unwrap(),
+        None => Store::open(&temporary.path().join("measured"), Options::default()).unwrap(),
+    };
 
     alone(&store).await;
     creates(&store).await;

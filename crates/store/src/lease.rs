@@ -23,7 +23,22 @@ pub struct Fence {
     pub token: u64,
 }
 
+tokio::task_local! {
+    static FENCE: Fence;
+}
+
 impl Fence {
+    /// Makes every commit carry this that `work` makes in its own task and that carries none itself. So
+    /// what lies between a leader and the store need not know of leaders.
+    pub async fn over<F: Future>(self, work: F) -> F::Output {
+        FENCE.scope(self, work).await
+    }
+
+    /// What the present task's commits carry.
+    pub(crate) fn present() -> Option<Self> {
+        FENCE.try_with(Clone::clone).ok()
+    }
+
     /// Refuses a token that is not the newest one given.
     pub(crate) fn check(&self, newest: Option<u64>) -> Result<(), Error> {
         if newest == Some(self.token) {

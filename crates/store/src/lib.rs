@@ -57,6 +57,7 @@ mod postgres;
 mod request;
 mod sql;
 mod sqlite;
+mod transfer;
 mod watch;
 
 use std::fmt;
@@ -75,6 +76,7 @@ pub use self::lease::{Fence, Leadership};
 pub use self::list::{ListQuery, Page};
 pub use self::object::{Key, Scope, Stored};
 pub use self::options::Options;
+pub use self::transfer::{Copied, Place, Verified, copy, verify};
 pub use self::watch::Watch;
 
 use self::backend::{Backend, Running};
@@ -133,10 +135,11 @@ impl Store {
     /// `metadata.resourceVersion` set to the revision of the deletion.
     ///
     /// Dropping the returned future does not take back a commit that was already handed over.
-    pub async fn commit(&self, commit: Commit) -> Result<Vec<Stored>, Error> {
+    pub async fn commit(&self, mut commit: Commit) -> Result<Vec<Stored>, Error> {
         if commit.writes.is_empty() && commit.facts.is_empty() {
             return Ok(Vec::new());
         }
+        commit.fence = commit.fence.or_else(Fence::present);
         let (mut request, answer) = Request::prepare(commit)?;
         let room = self.inner.room.clone().acquire_many_owned(request.room_needed()).await;
         request.take_room(room.map_err(|_| Error::Closed)?);

@@ -12,14 +12,14 @@ mod writer;
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 use tokio::sync::mpsc;
 
-use self::lock::DirectoryLock;
+pub(crate) use self::lock::DirectoryLock;
 use self::readers::Readers;
 use self::writer::Writer;
 pub(crate) use self::writer::WriterThread;
@@ -42,7 +42,7 @@ const CHECKPOINT_PAGES: u32 = 2_048;
 /// Bytes the write-ahead log is cut back to after it had to grow.
 const LOG_BYTES_KEPT: u32 = 64 << 20;
 /// How long the writer waits for the locks it shares with readers.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+pub(crate) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Prepared statements the writer keeps: more than it has.
 const STATEMENTS_MAX: usize = 32;
 
@@ -101,7 +101,7 @@ impl Database {
     }
 }
 
-fn create_directory(directory: &Path) -> Result<(), Error> {
+pub(crate) fn create_directory(directory: &Path) -> Result<(), Error> {
     let missing: Vec<&Path> = directory.ancestors().take_while(|ancestor| !ancestor.as_os_str().is_empty() && !ancestor.exists()).collect();
     // What is kept here includes secrets: nobody else may look.
     DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(|source| Error::File {
@@ -117,7 +117,7 @@ fn create_directory(directory: &Path) -> Result<(), Error> {
 }
 
 /// Makes sure that the names in a directory survive a power failure, not only what they name.
-fn sync_directory(directory: &Path) -> Result<(), Error> {
+pub(crate) fn sync_directory(directory: &Path) -> Result<(), Error> {
     File::open(directory).and_then(|file| file.sync_all()).map_err(|source| Error::File {
         attempted: "flush the directory",
         path: directory.to_owned(),
@@ -125,11 +125,11 @@ fn sync_directory(directory: &Path) -> Result<(), Error> {
     })
 }
 
-fn open_for_writing(database: &PathBuf) -> Result<Connection, Error> {
+pub(crate) fn open_for_writing(database: &Path) -> Result<Connection, Error> {
     // SQLite gives the files it puts beside this one the same permissions.
     OpenOptions::new().create(true).append(true).mode(0o600).open(database).map_err(|source| Error::File {
         attempted: "open the database",
-        path: database.clone(),
+        path: database.to_owned(),
         source,
     })?;
     let failed = |source| Error::sqlite("open it", source);
@@ -142,7 +142,7 @@ fn open_for_writing(database: &PathBuf) -> Result<Connection, Error> {
     if mode != "wal" {
         return Err(Error::File {
             attempted: "keep a write-ahead log (is it on a network file system?) for",
-            path: database.clone(),
+            path: database.to_owned(),
             source: std::io::ErrorKind::Unsupported.into(),
         });
     }

@@ -227,6 +227,11 @@ impl Resource {
         Ok(Stored { body: object.to_string().into(), ..stored })
     }
 
+    /// Whether objects are served with exactly the fields that are stored.
+    pub(crate) fn is_served_as_stored(&self) -> bool {
+        !matches!(&self.form, Some(CustomForm { may_differ: true, .. }))
+    }
+
     /// An object in the version that it is stored in.
     pub(crate) fn as_stored(&self, mut object: Value) -> Value {
         if let Some(form) = &self.form {

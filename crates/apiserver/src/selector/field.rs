@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use fermion_store::FieldTerm;
 use serde_json::Value;
 
 use super::{SelectorError, check_length, syntax_error};
@@ -112,14 +113,28 @@ impl FieldSelector {
             .map(|requirement| requirement.value.as_str())
     }
 
+    /// The same as the store understands it.
+    pub(crate) fn terms(&self) -> Vec<FieldTerm> {
+        let term = |requirement: &FieldRequirement| {
+            let (path, absent) = path_and_absent(&requirement.field);
+            let path = path.split('.').map(str::to_owned).collect();
+            FieldTerm { path, equal: requirement.equal, value: requirement.value.clone(), absent: absent.to_owned() }
+        };
+        self.requirements.iter().map(term).collect()
+    }
+
     /// Matches a whole object. An absent field has the empty value (`false` for booleans).
     pub fn matches(&self, object: &Value) -> bool {
         self.requirements.iter().all(|requirement| (field_value(object, &requirement.field) == requirement.value) == requirement.equal)
     }
 }
 
+fn path_and_absent(field: &str) -> (&str, &'static str) {
+    SPECIAL_FIELDS.iter().find(|(name, ..)| *name == field).map_or((field, ""), |(_, path, absent)| (path, absent))
+}
+
 fn field_value<'a>(object: &'a Value, field: &str) -> Cow<'a, str> {
-    let (path, absent) = SPECIAL_FIELDS.iter().find(|(name, ..)| *name == field).map_or((field, ""), |(_, path, absent)| (*path, *absent));
+    let (path, absent) = path_and_absent(field);
     let value = path.split('.').try_fold(object, |value, segment| value.get(segment));
     match value {
         Some(Value::String(text)) => Cow::Borrowed(text),

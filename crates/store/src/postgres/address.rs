@@ -19,7 +19,7 @@ const SILENT_MAX: Duration = Duration::from_secs(10);
 
 /// A parsed address. It shows neither user nor password.
 #[derive(Clone)]
-pub(super) struct Address {
+pub(crate) struct Address {
     pub(super) config: Config,
     pub(super) tls: Tls,
 }
@@ -31,7 +31,7 @@ impl fmt::Debug for Address {
 }
 
 impl Address {
-    pub(super) fn parse(url: &str) -> Result<Self, Error> {
+    pub(crate) fn parse(url: &str) -> Result<Self, Error> {
         let refused = |reason: String| Error::Address { reason };
         if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
             return Err(refused("it must be postgres://user:password@host/database".to_owned()));

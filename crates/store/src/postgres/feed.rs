@@ -168,8 +168,9 @@ async fn follow_on(shared: &Shared) -> Result<(), Error> {
                 () = &mut next => break,
                 () = feed.hurry.notified() => break,
                 notice = session.notice() => match notice {
-                    // The writer publishes its own.
-                    Some(notice) if notice.starts_with(&own) => {}
+                    // The writer publishes its own. Deaf to others', a server that also publishes its own
+                    // too early is sure to show a wrong order.
+                    Some(notice) if notice.starts_with(&own) || feed.out_of_order => {}
                     Some(_) => break,
                     None => return Err(Error::Unavailable { attempted: "listen", source: "the connection was closed".into() }),
                 },

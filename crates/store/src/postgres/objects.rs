@@ -32,7 +32,7 @@ pub(super) fn body(row: &Row, column: usize) -> Bytes {
 }
 
 /// Opens a transaction in which everything is as it was when it began.
-pub(super) const SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+pub(crate) const SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 
 /// Reads a page of objects, in a transaction of its own.
 pub(super) async fn page(session: &Session, query: &ListQuery) -> Result<Page, Error> {

@@ -11,6 +11,8 @@
 //!
 //! See [`crate::migration`] for what a change of the schema must keep.
 
+use tokio_postgres::error::SqlState;
+
 use super::session::Session;
 use crate::error::Error;
 use crate::extent::Extent;
@@ -71,7 +73,7 @@ const STEPS: &[Step] = &[Step::Break(
 const MIGRATION_LOCK: i64 = 0x4645_524d_0001;
 
 /// Brings the database up to date, all of it in one transaction.
-pub(super) async fn migrate(session: &Session, now_us: i64) -> Result<(), Error> {
+pub(crate) async fn migrate(session: &Session, now_us: i64) -> Result<(), Error> {
     let database = |source| Error::postgres("bring its schema up to date", source);
     session
         .run(&format!(
@@ -90,6 +92,19 @@ pub(super) async fn migrate(session: &Session, now_us: i64) -> Result<(), Error>
     session.run("COMMIT").await.map_err(database)
 }
 
+/// Refuses a database of a newer program, and one that holds no store.
+pub(crate) async fn check(session: &Session) -> Result<(), Error> {
+    let applied = match applied(session).await {
+        Ok(applied) => applied,
+        Err(error) if error.code() == Some(&SqlState::UNDEFINED_TABLE) => Applied::default(),
+        Err(error) => return Err(Error::postgres("read its schema", error)),
+    };
+    if applied.version == 0 {
+        return Err(Error::Corrupt { what: "there is no store in it".to_owned(), source: None });
+    }
+    pending(STEPS, &applied).map(drop)
+}
+
 async fn applied(session: &Session) -> Result<Applied, tokio_postgres::Error> {
     let versions = session.prepare("SELECT coalesce(max(version), 0) FROM schema_versions").await?;
     let version = session.query(&versions, &[]).await?.first().map_or(0, |row| row.get::<_, i32>(0)) as u32;
@@ -99,7 +114,7 @@ async fn applied(session: &Session) -> Result<Applied, tokio_postgres::Error> {
 }
 
 /// Reads the extent, as of now or of the session's transaction.
-pub(super) async fn extent(session: &Session) -> Result<Extent, Error> {
+pub(crate) async fn extent(session: &Session) -> Result<Extent, Error> {
     let database = |source| Error::postgres("read its newest revision", source);
     let statement = session.prepare(EXTENT).await.map_err(database)?;
     let rows = session.query(&statement, &[]).await.map_err(database)?;

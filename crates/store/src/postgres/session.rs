@@ -35,7 +35,7 @@ const SETTINGS: &str = "\
     SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') IN ('off', 'local')";
 
 /// A connection. Dropping it closes it, and with it ends a transaction that is open.
-pub(super) struct Session {
+pub(crate) struct Session {
     client: Client,
     statements: Mutex<HashMap<String, Statement>>,
     driver: JoinHandle<()>,
@@ -50,7 +50,7 @@ impl Drop for Session {
 }
 
 impl Session {
-    pub(super) async fn open(address: &Address) -> Result<Self, Error> {
+    pub(crate) async fn open(address: &Address) -> Result<Self, Error> {
         match tokio::time::timeout(OPEN_TIMEOUT, Self::connect(address)).await {
             Ok(connected) => connected.map_err(|source| Error::postgres("connect", source)),
             Err(late) => Err(Error::Unavailable { attempted: "connect", source: late.into() }),
@@ -80,22 +80,22 @@ impl Session {
     }
 
     /// The next notice on a channel that is listened to; `None` once the connection has ended.
-    pub(super) async fn notice(&self) -> Option<String> {
+    pub(crate) async fn notice(&self) -> Option<String> {
         self.notices.lock().await.recv().await
     }
 
     /// Whether it can no longer be used.
-    pub(super) fn is_closed(&self) -> bool {
+    pub(crate) fn is_closed(&self) -> bool {
         self.client.is_closed()
     }
 
     /// Runs statements without parameters and without an answer.
-    pub(super) async fn run(&self, sql: &str) -> Result<(), tokio_postgres::Error> {
+    pub(crate) async fn run(&self, sql: &str) -> Result<(), tokio_postgres::Error> {
         self.client.batch_execute(sql).await
     }
 
     /// Prepares a statement, or finds it prepared.
-    pub(super) async fn prepare(&self, sql: &str) -> Result<Statement, tokio_postgres::Error> {
+    pub(crate) async fn prepare(&self, sql: &str) -> Result<Statement, tokio_postgres::Error> {
         if let Some(statement) = self.statements().get(sql) {
             return Ok(statement.clone());
         }
@@ -113,17 +113,17 @@ impl Session {
     }
 
     /// Sends a prepared statement when first polled; those polled one after another share a round trip.
-    pub(super) async fn query(&self, statement: &Statement, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, tokio_postgres::Error> {
+    pub(crate) async fn query(&self, statement: &Statement, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, tokio_postgres::Error> {
         self.client.query(statement, params).await
     }
 
     /// The same, for statements that answer no rows.
-    pub(super) async fn execute(&self, statement: &Statement, params: &[&(dyn ToSql + Sync)]) -> Result<u64, tokio_postgres::Error> {
+    pub(crate) async fn execute(&self, statement: &Statement, params: &[&(dyn ToSql + Sync)]) -> Result<u64, tokio_postgres::Error> {
         self.client.execute(statement, params).await
     }
 
     /// The same, unless there is nothing for it to do.
-    pub(super) async fn execute_unless(
+    pub(crate) async fn execute_unless(
         &self,
         idle: bool,
         statement: &Statement,
@@ -133,7 +133,7 @@ impl Session {
     }
 
     /// Runs a statement with its parameters.
-    pub(super) async fn query_sql(&self, sql: &Sql) -> Result<Vec<Row>, tokio_postgres::Error> {
+    pub(crate) async fn query_sql(&self, sql: &Sql) -> Result<Vec<Row>, tokio_postgres::Error> {
         let statement = self.prepare(&sql.text).await?;
         let params: Vec<&(dyn ToSql + Sync)> = sql
             .params
@@ -148,7 +148,7 @@ impl Session {
 }
 
 /// Waits for an answer, but not for ever: a connection may be cut without a word.
-pub(super) async fn answered<T>(attempted: &'static str, answer: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+pub(crate) async fn answered<T>(attempted: &'static str, answer: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
     match tokio::time::timeout(ANSWER_TIMEOUT, answer).await {
         Ok(answer) => answer,
         Err(late) => Err(Error::Unavailable { attempted, source: late.into() }),

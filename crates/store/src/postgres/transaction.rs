@@ -398,7 +398,7 @@ impl<'a> Facts<'a> {
 const NUL: &[u8] = b"\\u0000";
 
 /// The version's JSON without NUL, if there is one in it.
-pub(super) fn document(stored: &Stored) -> Result<Option<String>, Error> {
+pub(crate) fn document(stored: &Stored) -> Result<Option<String>, Error> {
     if !stored.body.windows(NUL.len()).any(|window| window == NUL) {
         return Ok(None);
     }

@@ -95,6 +95,17 @@ fn migrate_with(connection: &Connection, steps: &[Step], now_us: i64) -> Result<
     Ok(())
 }
 
+/// Refuses a database of a newer program, and one that holds no store. Says whether it has leases,
+/// which one that no server has opened since they were added has not.
+pub(crate) fn check(connection: &Connection) -> Result<bool, Error> {
+    let applied = applied(connection).map_err(|source| Error::sqlite("read its schema", source))?;
+    if applied.version == 0 {
+        return Err(Error::Corrupt { what: "there is no store in it".to_owned(), source: None });
+    }
+    let leases = STEPS.len() as u32 - 1;
+    pending(STEPS, &applied).map(|pending| pending.iter().all(|step| step.number != leases))
+}
+
 fn applied(connection: &Connection) -> rusqlite::Result<Applied> {
     let exists = |table: &str| {
         let found = connection.query_row("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?", [table], |_| Ok(()));

@@ -78,6 +78,11 @@ async fn write_of_a_leader_that_was_replaced_is_refused(on: On) {
     assert_eq!(stale.class(), Class::Conflict);
     assert!(stale.to_string().contains("no longer leads"), "{stale}");
     assert_eq!(newest.unwrap()[0].revision, 3, "a refused write takes no revision");
+    // The same for all that somebody does on the leader's behalf.
+    let unaware = || store.commit(Commit::of(put(&pod("a"), Expect::Any, 5)));
+    assert!(matches!(first.fence().over(unaware()).await, Err(Error::Fenced { .. })));
+    second.fence().over(unaware()).await.unwrap();
+    unaware().await.unwrap();
 }
 
 async fn unreasonable_leases_are_refused(on: On) {
