@@ -3,6 +3,7 @@
 //!
 //! It runs for `FERMION_CHECK_SECONDS`, and prints the seed of its choices, which
 //! `FERMION_CHECK_SEED` repeats. What is found wrong is told in sentences.
+#![allow(clippy::print_stdout, reason = "the seed and what was done are told where the test is")]
 
 mod check;
 mod linear;

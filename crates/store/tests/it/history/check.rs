@@ -156,7 +156,7 @@ impl History {
                     Some(entry) if entry == event => {}
                     Some(entry) => problems.push(format!("the watcher of server {watcher} saw {event:?}, but the log has {entry:?}")),
                     None => {
-                        problems.push(format!("the watcher of server {watcher} saw revision {} late, twice or in vain", event.revision))
+                        problems.push(format!("the watcher of server {watcher} saw revision {} late, twice or in vain", event.revision));
                     }
                 }
             }
