@@ -35,7 +35,7 @@ use tokio::task::JoinHandle;
 pub(crate) use self::address::Address;
 use self::feed::Feed;
 pub(crate) use self::objects::SNAPSHOT;
-use self::pool::Pool;
+use self::pool::{Pauses, Pool};
 pub(crate) use self::session::Session;
 pub(crate) use self::transaction::document;
 use self::writer::Writer;
@@ -53,6 +53,8 @@ use crate::watch::Chunk;
 const POINT_SESSIONS_MAX: usize = 6;
 /// Connections for lists, facts, watchers that read the log, leases and compaction.
 const SCAN_SESSIONS_MAX: usize = 6;
+/// How often opening is tried again. Who starts servers starts one again that could not open its store.
+const OPEN_RETRIES_MAX: u32 = 5;
 
 /// What the parts of a connected store share.
 struct Shared {
@@ -91,11 +93,14 @@ pub(crate) struct Opened {
 /// Connects, brings the schema up to date, and starts writer, feed and compaction.
 pub(crate) async fn open(url: &str, options: Options) -> Result<Opened, Error> {
     let address = Address::parse(url)?;
-    let session = Session::open(&address).await?;
-    schema::migrate(&session, (options.now)().as_microsecond()).await?;
-    let extent = schema::extent(&session).await?;
-    drop(session);
-
+    let mut pauses = Pauses::default();
+    let extent = loop {
+        match prepare(&address, &options).await {
+            Ok(extent) => break extent,
+            Err(Error::Unavailable { .. }) if pauses.made() < OPEN_RETRIES_MAX => pauses.pause().await,
+            Err(error) => return Err(error),
+        }
+    };
     let hub = Arc::new(Hub::new(extent, &options));
     let points = Arc::new(Pool::new(address.clone(), POINT_SESSIONS_MAX));
     let scans = Arc::new(Pool::new(address.clone(), SCAN_SESSIONS_MAX));
@@ -106,6 +111,13 @@ pub(crate) async fn open(url: &str, options: Options) -> Result<Opened, Error> {
     tokio::spawn(Writer::new(shared.clone(), receiver).run());
     let tasks = Tasks(vec![tokio::spawn(feed::follow(shared.clone())), tokio::spawn(compaction::keep(shared.clone()))]);
     Ok(Opened { database: Database { shared }, hub, sender, tasks })
+}
+
+/// Brings the schema up to date. It may be repeated when its answer was lost.
+async fn prepare(address: &Address, options: &Options) -> Result<Extent, Error> {
+    let session = Session::open(address).await?;
+    schema::migrate(&session, (options.now)().as_microsecond()).await?;
+    schema::extent(&session).await
 }
 
 impl Database {

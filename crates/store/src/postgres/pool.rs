@@ -107,6 +107,11 @@ impl Drop for Lease<'_> {
 pub(super) struct Pauses(u32);
 
 impl Pauses {
+    /// How many there were.
+    pub(super) fn made(&self) -> u32 {
+        self.0
+    }
+
     pub(super) async fn pause(&mut self) {
         let pause = PAUSE_MIN.saturating_mul(1 << self.0.min(10)).min(PAUSE_MAX);
         self.0 += 1;

@@ -112,10 +112,6 @@ impl Cluster {
         name
     }
 
-    pub(crate) fn drop_database(&self, name: &str) {
-        self.psql("postgres", &format!("DROP DATABASE {name} WITH (FORCE)"));
-    }
-
     /// The address of a database, through the cluster's socket.
     pub(crate) fn url(&self, database: &str) -> String {
         let sockets = self.directory.join("run").display().to_string().replace('/', "%2F");

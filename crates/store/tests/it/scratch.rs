@@ -61,14 +61,8 @@ pub(crate) enum Place {
     Database(Database),
 }
 
-/// A database that is dropped with this.
+/// A database of the shared cluster, and gone with it: dropping one waits for a checkpoint of all of them.
 pub(crate) struct Database(pub(crate) String);
-
-impl Drop for Database {
-    fn drop(&mut self) {
-        Cluster::shared().drop_database(&self.0);
-    }
-}
 
 impl Place {
     pub(crate) fn new(on: On) -> Self {

@@ -5,13 +5,14 @@ use std::path::Path;
 use fermion_store::{
     Commit, Copied, Error, Expect, Fact, FactQuery, Fence, Key, ListQuery, Options, Place as Kept, Scope, Store, copy, verify,
 };
+use futures::{FutureExt as _, StreamExt as _};
 use jiff::Timestamp;
 use serde_json::json;
 use std::time::Duration;
 use tempfile::TempDir;
 
 use crate::cluster::Cluster;
-use crate::scratch::{Database, On, Place, Scratch, delete, events, on_both, pod, put, write};
+use crate::scratch::{Database, On, Place, Scratch, delete, on_both, pod, put, within, write};
 
 on_both!(
     copy_has_every_revision_event_and_fact,
@@ -52,9 +53,15 @@ async fn seen(store: &Store) -> Vec<String> {
             seen.push(format!("{:?}", page.items));
         }
         let mut watch = store.watch(Scope::all(resource), store.oldest_revision()).await.unwrap();
-        while watch.progress() < store.revision() {
-            seen.push(format!("{:?}", events(&mut watch, 1).await));
-        }
+        within(async {
+            while watch.progress() < store.revision() {
+                match watch.next().now_or_never() {
+                    Some(event) => seen.push(format!("{event:?}")),
+                    None => tokio::task::yield_now().await,
+                }
+            }
+        })
+        .await;
     }
     let facts = store.facts(FactQuery { kind: "usage".to_owned(), ..FactQuery::default() }).await.unwrap();
     seen.push(format!("{:?}", facts.items));
