@@ -18,6 +18,10 @@ pub mod compute;
 pub mod conditions;
 pub mod duration;
 pub mod iam;
+/// Kinds that are found by their line [`kind!`], and that no group's file declares.
+pub mod declared {
+    include!(concat!(env!("OUT_DIR"), "/declared.rs"));
+}
 pub mod labels;
 pub mod observe;
 pub mod pod;

@@ -1,5 +1,5 @@
 //! The kinds the platform serves of its own, as data: what REST, OpenAPI, tables and
-//! validation are made from. A kind is added by its file and one line in `every_kind`.
+//! validation are made from. A kind is added by its file alone, with a line [`kind!`](crate::kind) in it.
 
 use std::any::TypeId;
 
@@ -42,7 +42,7 @@ pub enum Access {
 }
 
 /// One kind.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Kind {
     pub group: String,
     pub version: String,
@@ -69,7 +69,8 @@ pub struct Kind {
 }
 
 impl Kind {
-    fn of<K: CustomResourceExt + Rules + Serialize + DeserializeOwned>(access: Access) -> Self {
+    /// What the type says of itself.
+    pub fn of<K: CustomResourceExt + Rules + Serialize + DeserializeOwned>(access: Access) -> Self {
         let definition = K::crd();
         let spec = definition.spec;
         let version = spec.versions.into_iter().next().expect("derive(CustomResource) makes one version");
@@ -145,10 +146,23 @@ impl Names {
     }
 }
 
-/// The one list of our kinds.
+/// Says that a type is a kind that is served: `crate::kind!(Dataset);`, or
+/// `crate::kind!(UsageRecord, ReadOnly);` for one that only the platform itself writes. The crate's
+/// build script finds the line, which therefore begins at the left margin.
+#[macro_export]
+macro_rules! kind {
+    ($kind:ty) => {
+        $crate::kind!($kind, Full);
+    };
+    ($kind:ty, $access:ident) => {
+        const _: fn() -> $crate::registry::Kind = || $crate::registry::Kind::of::<$kind>($crate::registry::Access::$access);
+    };
+}
+
+/// The one list of our kinds: those whose order matters, then those that are found.
 macro_rules! every_kind {
-    ($what:ident) => {
-        vec![
+    ($what:ident) => {{
+        let mut all = vec![
             $what::of::<ai::TrainingJob>(Access::Full),
             $what::of::<ai::DevEnvironment>(Access::Full),
             $what::of::<ai::InferenceService>(Access::Full),
@@ -159,8 +173,10 @@ macro_rules! every_kind {
             $what::of::<iam::User>(Access::Full),
             $what::of::<iam::ApiKey>(Access::Full),
             $what::of::<observe::UsageRecord>(Access::ReadOnly),
-        ]
-    };
+        ];
+        all.extend(crate::declared::every_declared_kind!($what));
+        all
+    }};
 }
 
 /// Every kind of ours. Making their schemas takes a while: call it once, at the start.

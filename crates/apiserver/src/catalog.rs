@@ -127,9 +127,9 @@ struct BuiltIn {
 impl Catalog {
     /// Builds the schemas and validators of all kinds of the platform and the documents that tell
     /// clients of them; takes a while, so it is done once.
-    pub(crate) fn new() -> anyhow::Result<Self> {
+    pub(crate) fn new(more_kinds: Vec<registry::Kind>) -> anyhow::Result<Self> {
         let mut described = core_kinds::resources()?;
-        for kind in registry::kinds() {
+        for kind in registry::kinds().into_iter().chain(more_kinds) {
             described.push(Resource::from_kind(kind)?);
         }
         let mut resources = Vec::with_capacity(described.len());

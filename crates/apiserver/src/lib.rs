@@ -102,6 +102,8 @@ pub struct Options {
     pub keys: Arc<Keyring>,
     /// Webhooks may have loopback and link-local addresses.
     pub allow_local_webhooks: bool,
+    /// Kinds beside those of the platform, for a program that serves its own.
+    pub more_kinds: Vec<fermion_api::registry::Kind>,
 }
 
 impl Api {
@@ -111,7 +113,7 @@ impl Api {
     /// # Errors
     /// When a kind's schema cannot be compiled, which is a mistake in the program.
     pub fn new(store: Store, clock: Arc<dyn Clock>, shutdown: tokio::sync::watch::Receiver<bool>) -> anyhow::Result<Arc<Self>> {
-        let options = Options { keys: Arc::new(Keyring::ephemeral()?), allow_local_webhooks: false };
+        let options = Options { keys: Arc::new(Keyring::ephemeral()?), allow_local_webhooks: false, more_kinds: Vec::new() };
         Self::with_options(store, clock, shutdown, options)
     }
 
@@ -128,7 +130,7 @@ impl Api {
         options: Options,
     ) -> anyhow::Result<Arc<Self>> {
         Ok(Arc::new(Self {
-            catalog: RwLock::new(Arc::new(Catalog::new()?)),
+            catalog: RwLock::new(Arc::new(Catalog::new(options.more_kinds)?)),
             definitions: Definitions::default(),
             credentials: Credentials::new(),
             access: Access::new(),

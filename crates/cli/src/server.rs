@@ -96,7 +96,8 @@ pub(crate) async fn run(arguments: ServerArgs) -> anyhow::Result<()> {
     let address = listener.local_addr().context("cannot tell the address listened on")?;
     let (stop, stopping) = watch::channel(false);
     let keys = Keyring::prepare(&store, key_source(&home, arguments.secrets_key_file)?).await?;
-    let options = fermion_apiserver::Options { keys: Arc::new(keys), allow_local_webhooks: arguments.allow_local_webhooks };
+    let options =
+        fermion_apiserver::Options { keys: Arc::new(keys), allow_local_webhooks: arguments.allow_local_webhooks, more_kinds: Vec::new() };
     let api = Api::with_options(store.clone(), Arc::new(SystemClock), stopping.clone(), options)?;
     let sealed = api.seal_secrets().await?;
     if sealed.rewritten > 0 {

@@ -66,7 +66,7 @@ impl Stage {
             }
         };
         let (stop, stopping) = tokio::sync::watch::channel(false);
-        let options = Options { keys, allow_local_webhooks: true };
+        let options = Options { keys, allow_local_webhooks: true, more_kinds: Vec::new() };
         let api = Api::with_options(store.clone(), Arc::new(SystemClock), stopping, options)?;
         if let Err(error) = api.seal_secrets().await {
             store.close().await;

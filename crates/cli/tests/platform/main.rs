@@ -11,8 +11,12 @@ mod faults;
 mod guide;
 mod malformed;
 mod manifests;
+mod new_kind;
 mod server_side_apply;
 mod workloads;
+
+/// What the file of a kind takes from the crate that it is in.
+pub(crate) use fermion_api::{Invalid, Rules, kind};
 
 /// The binary under test.
 const FERMION: &str = env!("CARGO_BIN_EXE_fermion");

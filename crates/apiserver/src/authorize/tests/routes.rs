@@ -54,7 +54,7 @@ struct Route {
 }
 
 fn routes() -> Vec<Route> {
-    let catalog = Catalog::new().expect("a catalog");
+    let catalog = Catalog::new(Vec::new()).expect("a catalog");
     let mut routes: Vec<Route> = Vec::new();
     for (group, version) in catalog.group_versions() {
         for resource in catalog.of_group(&group, &version) {
