@@ -5,6 +5,8 @@
 
 mod bench;
 mod ci;
+mod clients;
+mod compare;
 mod console;
 mod down;
 mod home;
@@ -48,6 +50,8 @@ enum Chore {
     Tidy,
     /// Check licences, sources and duplicate versions of what we stand on
     Licences,
+    /// Hold the answers of Kubernetes that are written down against a real one
+    Compare(compare::CompareArguments),
     /// Measure the platform beside its peers on this machine, in a release build
     Bench(bench::BenchArguments),
 }
@@ -75,6 +79,7 @@ fn main() -> ExitCode {
         Chore::Ci => ci::run(),
         Chore::Tidy => tidy::run(),
         Chore::Licences => metadata::read().and_then(|metadata| licences::run(&metadata)),
+        Chore::Compare(arguments) => compare::run(arguments),
         Chore::Bench(arguments) => bench::run(arguments),
     };
     match outcome {

@@ -36,7 +36,7 @@ pub(crate) const TO_RUN: [Package; 10] = [
 ];
 
 /// What the tests need beside it.
-pub(crate) const TO_TEST: [Package; 7] = [
+pub(crate) const TO_TEST: [Package; 9] = [
     Package { name: "busybox-static", reason: "is all there is in the image of the node's tests", file: "/bin/busybox" },
     Package { name: "unzip", reason: "opens the archive kubectl comes in", file: "/usr/bin/unzip" },
     Package { name: "tar", reason: "opens npm packages", file: "/usr/bin/tar" },
@@ -47,6 +47,8 @@ pub(crate) const TO_TEST: [Package; 7] = [
         reason: "is the other database of the store, in clusters of the tests' own",
         file: "/usr/lib/postgresql/15/bin/initdb",
     },
+    Package { name: "python3-venv", reason: "runs scripts of Python's client of Kubernetes", file: "/usr/bin/python3" },
+    Package { name: "diffutils", reason: "shows how answers differ from those written down", file: "/usr/bin/diff" },
     Package { name: "git", reason: "lists the files of the source tree", file: "/usr/bin/git" },
 ];
 
@@ -61,6 +63,25 @@ pub(crate) const TO_BENCH_ETCD: [Package; 1] =
 /// What benchmark `kubernetes-postgres` stands on.
 pub(crate) const TO_BENCH_POSTGRES: [Package; 2] =
     [TO_BENCH_ETCD[0], Package { name: "postgresql", reason: "keeps the platform's objects", file: "/usr/lib/postgresql/15/bin/initdb" }];
+
+/// What a real Kubernetes stands on, to compare with.
+pub(crate) const TO_COMPARE: [Package; 2] = [
+    Package { name: "etcd-server", reason: "keeps the objects of the Kubernetes that is compared with", file: "/usr/bin/etcd" },
+    Package { name: "openssl", reason: "makes its key for tokens of service accounts", file: "/usr/bin/openssl" },
+];
+
+/// What it is built with.
+pub(crate) const TO_BUILD_KUBERNETES: [Package; 5] = [
+    Package { name: "golang-go", reason: "compiles Kubernetes", file: "/usr/bin/go" },
+    Package {
+        name: "golang-github-modern-go-reflect2-dev",
+        reason: "repairs a library that Kubernetes brings along",
+        file: "/usr/share/gocode/src/github.com/modern-go/reflect2/reflect2.go",
+    },
+    Package { name: "dpkg-dev", reason: "unpacks Debian's source packages", file: "/usr/bin/dpkg-source" },
+    Package { name: "make", reason: "drives the build of Kubernetes", file: "/usr/bin/make" },
+    Package { name: "rsync", reason: "copies files in the build of Kubernetes", file: "/usr/bin/rsync" },
+];
 
 /// Those that are not there. A program found anywhere in PATH counts, as in images where
 /// `cc` is not Debian's; other files do not: a network plugin and a command may share a name.
@@ -136,7 +157,9 @@ mod tests {
 
     #[test]
     fn every_package_says_why() {
-        for package in TO_RUN.iter().chain(&TO_TEST).chain(&TO_BENCH_START).chain(&TO_BENCH_ETCD).chain(&TO_BENCH_POSTGRES) {
+        let lists: [&[Package]; 7] =
+            [&TO_RUN, &TO_TEST, &TO_BENCH_START, &TO_BENCH_ETCD, &TO_BENCH_POSTGRES, &TO_COMPARE, &TO_BUILD_KUBERNETES];
+        for package in lists.into_iter().flatten() {
             assert!(!package.reason.is_empty() && package.file.starts_with('/'), "{}", package.name);
         }
     }

@@ -4,6 +4,7 @@ use std::process::Command;
 
 use anyhow::Result;
 
+use crate::clients::Clients;
 use crate::console::Console;
 use crate::{packages, process, tools, workspace};
 
@@ -27,10 +28,12 @@ pub(crate) fn run_with(console: &Console, filter: Option<&str>) -> Result<()> {
     packages::install(console, &packages::TO_TEST)?;
     let kubectl = tools::kubectl(console)?;
     console.step(&format!("kubectl: {}", kubectl.display()));
+    let clients = Clients::install(console)?;
     let mut runner = runner(filter);
     // cargo looks for its subcommands there.
     runner.env("PATH", tools::path_with(&tools::nextest(console)?)?);
     runner.env(KUBECTL_VARIABLE, kubectl);
+    clients.announce(&mut runner);
     process::show(&mut runner, "the failed tests are listed above; `cargo xtask test NAME` runs one alone")
 }
 

@@ -1,6 +1,7 @@
 //! The kinds of Kubernetes that are served as they are: names, schemas, and what the
 //! platform fills in and checks beyond the schema.
 
+mod checks;
 pub(crate) mod pod;
 mod rbac;
 
@@ -80,19 +81,27 @@ pub(crate) fn resources() -> anyhow::Result<Vec<Described>> {
             check: pod::check,
             ..STORED
         })?,
-        of::<ConfigMap>(Entry { plural: "configmaps", short_names: &["cm"], check: immutable_data, ..STORED })?,
-        of::<Secret>(Entry { plural: "secrets", set_defaults: secret_defaults, check: immutable_data, ..STORED })?,
-        of::<Service>(Entry { plural: "services", short_names: &["svc"], categories: &["all"], subresources: &["status"], ..STORED })?,
+        of::<ConfigMap>(Entry { plural: "configmaps", short_names: &["cm"], check: checks::config_map, ..STORED })?,
+        of::<Secret>(Entry { plural: "secrets", set_defaults: secret_defaults, check: checks::secret, ..STORED })?,
+        of::<Service>(Entry {
+            plural: "services",
+            short_names: &["svc"],
+            categories: &["all"],
+            subresources: &["status"],
+            check: checks::service,
+            ..STORED
+        })?,
         of::<PersistentVolumeClaim>(Entry {
             plural: "persistentvolumeclaims",
             short_names: &["pvc"],
             subresources: &["status"],
             set_defaults: claim_defaults,
+            check: checks::claim,
             ..STORED
         })?,
-        of::<Event>(Entry { plural: "events", short_names: &["ev"], ..STORED })?,
+        of::<Event>(Entry { plural: "events", short_names: &["ev"], check: checks::event, ..STORED })?,
         of::<ServiceAccount>(Entry { plural: "serviceaccounts", short_names: &["sa"], subresources: &["token"], ..STORED })?,
-        of::<Lease>(Entry { plural: "leases", ..STORED })?,
+        of::<Lease>(Entry { plural: "leases", check: checks::lease, ..STORED })?,
         of::<MutatingWebhookConfiguration>(Entry { plural: "mutatingwebhookconfigurations", ..WEBHOOKS })?,
         of::<ValidatingWebhookConfiguration>(Entry { plural: "validatingwebhookconfigurations", ..WEBHOOKS })?,
         of::<CustomResourceDefinition>(Entry {
@@ -230,19 +239,4 @@ fn claim_defaults(mut object: Value) -> Result<Value, Vec<Invalid>> {
         object["spec"]["accessModes"] = json!(["ReadWriteOnce"]);
     }
     Ok(object)
-}
-
-/// A ConfigMap or Secret marked immutable keeps its data and the mark.
-fn immutable_data(object: &Value, old: Option<&Value>) -> Vec<Invalid> {
-    let mut problems = Vec::new();
-    if let Some(old) = old
-        && old["immutable"] == true
-    {
-        for field in ["immutable", "data", "binaryData"] {
-            if old[field] != object[field] {
-                problems.push(Invalid::new(field, "field is immutable when `immutable` is set"));
-            }
-        }
-    }
-    problems
 }

@@ -101,7 +101,11 @@ impl Api {
     async fn resource(self: &Arc<Self>, caller: &Identity, target: Target, request: Request<Body>) -> Result<Response<Body>> {
         let query = Query::parse(request.uri())?;
         let verb = Verb::of(request.method(), target.name.is_some(), &query)?;
-        let verb = connect_verb(&target, verb);
+        let verb = match (target.watch, verb.is_read()) {
+            (true, true) => Verb::Watch,
+            (true, false) => return Err(ApiError::method_not_allowed("this address can only be watched")),
+            (false, _) => connect_verb(&target, verb),
+        };
         let attributes = attributes(&target, verb, &query);
         if let Err(refused) = self.authorize(caller, &attributes)
             && !self.is_about_own_key(caller, &attributes, &query).await?
@@ -141,7 +145,7 @@ impl Api {
             (Verb::Watch, name) => self.watch(&resource, namespace, name, request.headers(), &query).await,
             (Verb::Create, None) => {
                 let options = WriteOptions::parse(&query, request.headers())?;
-                let object = object_body(request).await?;
+                let object = resource.named(object_body(request).await?);
                 if resource.source == crate::catalog::Source::Review {
                     return review::answer(self, caller, &resource, namespace, object).await;
                 }
@@ -149,7 +153,7 @@ impl Api {
             }
             (Verb::Update, Some(name)) => {
                 let options = WriteOptions::parse(&query, request.headers())?;
-                let object = object_body(request).await?;
+                let object = resource.named(object_body(request).await?);
                 written(self.update(Origin::of(caller), &resource, resource.key(namespace, name), object, &options).await?)
             }
             (Verb::Patch, Some(name)) => {
@@ -186,7 +190,7 @@ impl Api {
         match (subresource, verb) {
             ("status", Verb::Get) => self.get(resource, namespace, name, request.headers(), &query).await,
             ("status", Verb::Update) => {
-                let object = object_body(request).await?;
+                let object = resource.named(object_body(request).await?);
                 written(self.update(origin, resource, key, object, options).await?)
             }
             ("status", Verb::Patch) => {
@@ -194,7 +198,7 @@ impl Api {
                 written(self.change(origin, resource, key, change, options).await?)
             }
             ("finalize", Verb::Update) => {
-                let object = object_body(request).await?;
+                let object = resource.named(object_body(request).await?);
                 written(self.update(origin, resource, key, object, options).await?)
             }
             ("scale", Verb::Get) => self.get_scale(resource, &key).await,
@@ -367,8 +371,9 @@ enum Change {
 
 async fn patch_body(request: Request<Body>) -> Result<Change> {
     let media = media_type(request.headers());
+    // Read in any case: a connection with an unread body is closed, also for the next request.
+    let body = read_body(request).await?;
     if media == "application/apply-patch+yaml" {
-        let body = read_body(request).await?;
         return yaml::parse(&body).map(Change::Apply).map_err(|error| match error {
             YamlError::Malformed { .. } => ApiError::bad_request(error.to_string()),
             YamlError::TooLarge => ApiError::too_large(error.to_string()),
@@ -379,7 +384,7 @@ async fn patch_body(request: Request<Body>) -> Result<Change> {
             "send application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json or application/apply-patch+yaml",
         )
     })?;
-    Ok(Change::Patch(kind, parse_json(&read_body(request).await?)?))
+    Ok(Change::Patch(kind, parse_json(&body)?))
 }
 
 async fn delete_options(query: &Query, request: Request<Body>) -> Result<DeleteOptions> {
@@ -454,13 +459,16 @@ fn deleted_response(resource: &Resource, name: &str, deleted: Deleted) -> Respon
     match deleted {
         Deleted::Marked(stored) => crate::read::raw_response(StatusCode::OK, stored.body),
         Deleted::Gone { uid } => {
-            let status = json!({
+            let mut status = json!({
                 "kind": "Status",
                 "apiVersion": "v1",
                 "metadata": {},
                 "status": "Success",
-                "details": {"name": name, "group": resource.group, "kind": resource.plural, "uid": uid},
+                "details": {"name": name, "kind": resource.plural, "uid": uid},
             });
+            if !resource.group.is_empty() {
+                status["details"]["group"] = resource.group.as_str().into();
+            }
             json_response(StatusCode::OK, &status)
         }
     }

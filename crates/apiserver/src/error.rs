@@ -44,8 +44,11 @@ impl About<'_> {
         if self.group.is_empty() { self.plural.to_owned() } else { format!("{}.{}", self.plural, self.group) }
     }
 
-    fn details(&self) -> Value {
-        json!({"group": self.group, "kind": self.plural, "name": self.name})
+    /// What clients read to know what an error is about. What is empty is left out, as in
+    /// Kubernetes.
+    fn details(&self, kind: &str) -> Value {
+        let given = [("group", self.group), ("kind", kind), ("name", self.name)];
+        given.into_iter().filter(|(_, value)| !value.is_empty()).map(|(field, value)| (field.to_owned(), Value::from(value))).collect()
     }
 }
 
@@ -94,21 +97,21 @@ impl ApiError {
 
     pub(crate) fn not_found(about: About<'_>) -> Self {
         Self {
-            details: Some(about.details()),
+            details: Some(about.details(about.plural)),
             ..Self::new(StatusCode::NOT_FOUND, "NotFound", format!("{} \"{}\" not found", about.resource(), about.name))
         }
     }
 
     pub(crate) fn already_exists(about: About<'_>) -> Self {
         Self {
-            details: Some(about.details()),
+            details: Some(about.details(about.plural)),
             ..Self::new(StatusCode::CONFLICT, "AlreadyExists", format!("{} \"{}\" already exists", about.resource(), about.name))
         }
     }
 
     pub(crate) fn conflict(about: About<'_>, why: &str) -> Self {
         Self {
-            details: Some(about.details()),
+            details: Some(about.details(about.plural)),
             ..Self::new(
                 StatusCode::CONFLICT,
                 "Conflict",
@@ -132,15 +135,9 @@ impl ApiError {
             several => format!("[{}]", several.join(", ")),
         };
         let subject = if about.group.is_empty() { about.kind.to_owned() } else { format!("{}.{}", about.kind, about.group) };
-        let details = json!({
-            "group": about.group,
-            "kind": about.kind,
-            "name": about.name,
-            "causes": causes
-                .iter()
-                .map(|cause| json!({"reason": cause.reason, "field": cause.field, "message": cause.message}))
-                .collect::<Vec<_>>(),
-        });
+        let mut details = about.details(about.kind);
+        details["causes"] =
+            causes.iter().map(|cause| json!({"reason": cause.reason, "field": cause.field, "message": cause.message})).collect();
         Self {
             details: Some(details),
             ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, "Invalid", format!("{subject} \"{}\" is invalid: {listed}", about.name))
@@ -203,9 +200,12 @@ impl ApiError {
             E::NotFound { .. } => Self::not_found(about),
             E::Fenced { .. } => Self::conflict(about, "another server leads now; what was decided before is void"),
             E::Compacted { oldest } => Self::expired(format!("too old resource version: the oldest still kept is {oldest}; list again")),
-            E::Future { requested, newest } => {
-                Self::new(StatusCode::GATEWAY_TIMEOUT, "Timeout", format!("Too large resource version: {requested}, current: {newest}"))
-            }
+            E::Future { requested, newest } => Self {
+                // Clients of Kubernetes know by this cause that they have to list anew.
+                details: Some(json!({"causes": [{"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}]})),
+                retry_after_s: Some(1),
+                ..Self::new(StatusCode::GATEWAY_TIMEOUT, "Timeout", format!("Too large resource version: {requested}, current: {newest}"))
+            },
             E::Invalid { what, reason } => Self::bad_request(format!("{what} cannot be stored: {reason}")),
             E::Exhausted { .. } => {
                 Self { retry_after_s: Some(5), ..Self::new(StatusCode::INSUFFICIENT_STORAGE, "InsufficientStorage", error.to_string()) }

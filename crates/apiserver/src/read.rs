@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::catalog::{Resource, Source};
-use crate::error::{ApiError, Result};
+use crate::error::{About, ApiError, Cause, Result};
 use crate::request::Query;
 use crate::selector::{FieldSelector, LabelOperator, LabelSelector};
 use crate::table::{IncludeObject, table};
@@ -203,6 +203,16 @@ impl Api {
         })
     }
 
+    /// Refuses a revision that is yet to come: a client that saw it was told by another server, and
+    /// must not be shown something older.
+    fn check_reached(&self, resource: &Resource, requested: u64) -> Result<()> {
+        let newest = self.store.revision();
+        if requested > newest {
+            return Err(ApiError::from_store(&fermion_store::Error::Future { requested, newest }, resource.about("")));
+        }
+        Ok(())
+    }
+
     /// One page of matching objects, all of one snapshot.
     pub(crate) async fn page(
         &self,
@@ -233,7 +243,13 @@ impl Api {
                 let token = Continue::decode(token)?;
                 (Some((token.namespace, token.name)), Some(token.revision))
             }
-            None => (None, exact_revision(query)?),
+            None => match Wanted::parse(query)? {
+                Wanted::Exactly(revision) => (None, Some(revision)),
+                Wanted::NotOlderThan(revision) => {
+                    self.check_reached(resource, revision)?;
+                    (None, None)
+                }
+            },
         };
         let scope = Scope {
             resource: resource.stored_as.clone(),
@@ -336,16 +352,37 @@ impl PeoplesList {
     }
 }
 
-/// The revision a list must show exactly, when `resourceVersionMatch=Exact` asks for one.
-fn exact_revision(query: &Query) -> Result<Option<u64>> {
-    let revision = query.number("resourceVersion")?;
-    match (query.get("resourceVersionMatch"), revision) {
-        (Some("Exact"), Some(revision)) if revision > 0 => Ok(Some(revision)),
-        (Some("Exact"), _) => Err(ApiError::bad_request("resourceVersionMatch=Exact needs a resourceVersion above 0")),
-        // What is served is always the newest, so "not older than" holds.
-        (None | Some("NotOlderThan"), _) => Ok(None),
-        (Some(other), _) => Err(ApiError::bad_request(format!("resourceVersionMatch={other}: must be Exact or NotOlderThan"))),
+/// Which revision a list shows, as `resourceVersion` and `resourceVersionMatch` ask for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wanted {
+    /// The newest, which has to be at least this one.
+    NotOlderThan(u64),
+    Exactly(u64),
+}
+
+impl Wanted {
+    fn parse(query: &Query) -> Result<Self> {
+        let revision = query.number("resourceVersion")?;
+        let forbidden = |why: &str| refused_match("FieldValueForbidden", format!("Forbidden: {why}"));
+        match (query.get("resourceVersionMatch"), revision) {
+            (None, revision) => Ok(Self::NotOlderThan(revision.unwrap_or(0))),
+            (Some("Exact" | "NotOlderThan"), None) => {
+                Err(forbidden("resourceVersionMatch is forbidden unless resourceVersion is provided"))
+            }
+            (Some("Exact"), Some(0)) => Err(forbidden("resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"")),
+            (Some("Exact"), Some(revision)) => Ok(Self::Exactly(revision)),
+            (Some("NotOlderThan"), Some(revision)) => Ok(Self::NotOlderThan(revision)),
+            (Some(other), _) => {
+                let supported = r#"supported values: "Exact", "NotOlderThan""#;
+                Err(refused_match("FieldValueNotSupported", format!("Unsupported value: \"{}\": {supported}", other.escape_default())))
+            }
+        }
     }
+}
+
+fn refused_match(reason: &'static str, message: String) -> ApiError {
+    let about = About { group: "meta.k8s.io", plural: "", kind: "ListOptions", name: "" };
+    ApiError::invalid(about, vec![Cause { field: "resourceVersionMatch".to_owned(), reason, message }])
 }
 
 impl Listed {

@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 
 use axum::http::{Method, Request, StatusCode, Uri};
+use serde_json::Value;
 
+use crate::catalog::Resource;
 use crate::error::{ApiError, Result};
 
 /// The longest path read, in bytes.
@@ -43,6 +45,8 @@ pub(crate) struct Target {
     pub(crate) namespace: Option<String>,
     pub(crate) name: Option<String>,
     pub(crate) subresource: Option<String>,
+    /// Whether the path asks to watch, `/api/v1/watch/…`: the older way to say `?watch=true`.
+    pub(crate) watch: bool,
 }
 
 impl Target {
@@ -55,8 +59,12 @@ impl Target {
             "apis" => (parts.next()?.to_owned(), parts.next()?.to_owned()),
             _ => return None,
         };
-        let raw: Vec<&str> = parts.collect();
-        if raw.is_empty() || raw == [""] {
+        let mut raw: Vec<&str> = parts.collect();
+        // A slash at the end means the same as none.
+        if raw.last() == Some(&"") {
+            raw.pop();
+        }
+        if raw.is_empty() {
             return None;
         }
         Some(Self::parse_parts(group, version, &raw))
@@ -68,7 +76,14 @@ impl Target {
             parts.push(decode(part, false).ok_or_else(ApiError::no_route)?);
         }
         let mut target = Self { group, version, ..Self::default() };
-        let rest = match parts.as_slice() {
+        let named = match parts.as_slice() {
+            [watch, rest @ ..] if watch == "watch" && !rest.is_empty() => {
+                target.watch = true;
+                rest
+            }
+            all => all,
+        };
+        let rest = match named {
             [namespaces, name, plural, rest @ ..] if namespaces == "namespaces" && !is_namespace_subresource(plural) => {
                 target.namespace = Some(name.clone());
                 target.plural.clone_from(plural);
@@ -83,7 +98,8 @@ impl Target {
         match rest {
             [] => {}
             [name] => target.name = Some(name.clone()),
-            [name, subresource] => {
+            // Of a subresource nothing can be watched.
+            [name, subresource] if !target.watch => {
                 target.name = Some(name.clone());
                 target.subresource = Some(subresource.clone());
             }
@@ -151,6 +167,10 @@ impl Verb {
         })
     }
 
+    pub(crate) fn is_read(self) -> bool {
+        matches!(self, Self::Get | Self::List | Self::Watch)
+    }
+
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Get => "get",
@@ -208,6 +228,23 @@ impl Query {
     }
 }
 
+impl Resource {
+    /// The object with the type that its address implies. The typed clients of Python and Node
+    /// leave it out of what they send of built-in kinds; objects of a CustomResourceDefinition have
+    /// to say what they are, in Kubernetes as here.
+    pub(crate) fn named(&self, mut object: Value) -> Value {
+        if let Some(fields) = object.as_object_mut().filter(|_| !self.custom) {
+            for (field, implied) in [("apiVersion", self.api_version()), ("kind", self.kind.clone())] {
+                let given = fields.entry(field).or_insert_with(|| implied.as_str().into());
+                if given.is_null() || *given == "" {
+                    *given = implied.into();
+                }
+            }
+        }
+        object
+    }
+}
+
 /// Percent-decoding; `None` for broken escapes or text that is not UTF-8.
 pub(crate) fn decode(text: &str, plus_is_space: bool) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
@@ -247,6 +284,15 @@ mod tests {
         assert!(Target::parse("/api/v1").is_none());
         assert!(Target::parse("/api/v1/").is_none());
         assert!(Target::parse("/metrics").is_none());
+    }
+
+    #[test]
+    fn the_older_way_to_watch_names_what_is_watched() {
+        let one = target("/api/v1/watch/namespaces/a/pods/b");
+        assert!(one.watch);
+        assert_eq!((one.plural.as_str(), one.namespace.as_deref(), one.name.as_deref()), ("pods", Some("a"), Some("b")));
+        assert!(!target("/api/v1/namespaces/watch/pods").watch);
+        assert!(matches!(Target::parse("/api/v1/watch/namespaces/a/pods/b/exec"), Some(Err(_))));
     }
 
     #[test]

@@ -114,13 +114,30 @@ impl Platform {
         Kubectl::new(&self.home)
     }
 
+    /// The administrator's kubeconfig.
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.home.join("kubeconfig")
+    }
+
+    /// The server's address as clients are told it.
+    ///
+    /// # Panics
+    /// When the server wrote no kubeconfig.
+    pub fn server(&self) -> String {
+        self.read_kubeconfig()["clusters"][0]["cluster"]["server"].as_str().expect("a server").to_owned()
+    }
+
+    fn read_kubeconfig(&self) -> serde_json::Value {
+        let text = fs::read_to_string(self.kubeconfig()).expect("a kubeconfig");
+        serde_yaml::from_str(&text).expect("a kubeconfig is YAML")
+    }
+
     /// Raw HTTP as the administrator.
     ///
     /// # Panics
     /// When the server wrote no kubeconfig.
     pub fn http(&self) -> Http {
-        let text = fs::read_to_string(self.home.join("kubeconfig")).expect("a kubeconfig");
-        let config: serde_json::Value = serde_yaml::from_str(&text).expect("a kubeconfig is YAML");
+        let config = self.read_kubeconfig();
         Http::new(self.address, config["users"][0]["user"]["token"].as_str().expect("a token").to_owned())
     }
 

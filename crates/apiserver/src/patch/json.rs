@@ -39,6 +39,9 @@ pub(super) fn apply(original: &Value, patch: &Value) -> Result<Value, PatchError
         let (name, path) = describe(&operation);
         let path = path.to_string();
         check_growth(&object, &operation, &path, &mut copied_bytes)?;
+        if expects_nothing(&object, &operation) {
+            continue;
+        }
         json_patch::patch(&mut object, &Patch(vec![operation])).map_err(|error| PatchError::Operation {
             index,
             operation: name,
@@ -50,6 +53,15 @@ pub(super) fn apply(original: &Value, patch: &Value) -> Result<Value, PatchError
         return Err(PatchError::malformed("it replaces the whole object by something else"));
     }
     Ok(object)
+}
+
+/// Whether an operation tests for null where there is nothing. To the RFC that is an error; in
+/// Kubernetes it holds, and kube-rs adds the first finalizer of an object only if it does.
+fn expects_nothing(object: &Value, operation: &PatchOperation) -> bool {
+    let PatchOperation::Test(test) = operation else { return false };
+    let path = test.path.as_str();
+    let parent = path.rsplit_once('/').and_then(|(parent, _)| object.pointer(parent));
+    test.value.is_null() && parent.is_some_and(Value::is_object) && object.pointer(path).is_none()
 }
 
 fn describe(operation: &PatchOperation) -> (&'static str, &PointerBuf) {
@@ -107,6 +119,19 @@ mod tests {
 
     fn apply_json(original: &Value, patch: &Value) -> Result<Value, PatchError> {
         super::super::apply(PatchKind::Json, original, patch, &MergeStrategy::UNSUPPORTED)
+    }
+
+    #[test]
+    fn a_test_for_null_holds_where_there_is_nothing() {
+        let original = json!({"metadata": {"name": "a"}});
+        let patch = json!([
+            {"op": "test", "path": "/metadata/finalizers", "value": null},
+            {"op": "add", "path": "/metadata/finalizers", "value": ["x"]},
+        ]);
+        assert_eq!(apply_json(&original, &patch).unwrap(), json!({"metadata": {"name": "a", "finalizers": ["x"]}}));
+        let there = json!({"metadata": {"finalizers": ["y"]}});
+        assert!(apply_json(&there, &patch).is_err());
+        assert!(apply_json(&original, &json!([{"op": "test", "path": "/spec/a", "value": null}])).is_err());
     }
 
     #[test]

@@ -4,6 +4,7 @@
 mod access;
 mod accounts;
 mod api;
+mod clients;
 mod container_faults;
 mod containers;
 mod definitions;
