@@ -26,33 +26,48 @@ fn failed(what: &'static str) -> impl Fn(ApiError) -> anyhow::Error {
     move |error| anyhow::anyhow!("cannot {what}: {}", error.message)
 }
 
+/// The name of a new administrator: `admin`, or with a number behind it when that is taken.
+fn first_free(taken: &[String]) -> String {
+    let numbered = (2_usize..).map(|number| format!("{FIRST}-{number}"));
+    let mut names = std::iter::once(FIRST.to_owned()).chain(numbered);
+    names.find(|name| !taken.contains(name)).expect("there are more numbers than users")
+}
+
 impl Api {
-    /// Makes the User `admin` when there is no administrator; gives back the password, which is
-    /// kept nowhere. What earlier versions kept of people becomes Users first.
+    /// Sees to it that an administrator can sign in: makes one when there is none. Gives back the
+    /// name and the password, which is kept nowhere. What earlier versions kept of people becomes
+    /// Users first.
     ///
     /// # Errors
     /// When the store cannot be read or written.
-    pub async fn ensure_first_administrator(self: &Arc<Self>) -> anyhow::Result<Option<String>> {
+    pub async fn ensure_first_administrator(self: &Arc<Self>) -> anyhow::Result<Option<(String, String)>> {
         self.migrate_people().await.map_err(failed("take over the users of an earlier version"))?;
         let users = self.store.list(ListQuery::all(Scope::all(USERS))).await?;
-        let mut taken = false;
+        // One that an earlier start made and was cut short before its password was told.
+        let mut unfinished = None;
+        let mut taken = Vec::new();
         for stored in &users.items {
             let user = parse_stored(stored).map_err(failed("read the users"))?;
-            taken |= &*stored.key.name == FIRST;
+            let name = stored.key.name.to_string();
             if is_administrator(&user) {
-                return Ok(None);
+                if self.secret(PASSWORDS, &name).await.map_err(failed("read the users"))?.is_some() {
+                    return Ok(None);
+                }
+                unfinished.get_or_insert_with(|| name.clone());
             }
+            taken.push(name);
         }
-        if taken {
-            anyhow::bail!(
-                "no enabled User is a member of {ADMINISTRATORS}, and the name {FIRST} is taken: \
-                 use the kubeconfig in the server's home to make an administrator"
-            );
-        }
+        let name = match unfinished {
+            Some(name) => name,
+            None => {
+                let name = first_free(&taken);
+                self.make_user(&name, &[ADMINISTRATORS.to_owned()]).await.map_err(failed("make the first administrator"))?;
+                name
+            }
+        };
         let password = random_text::<FIRST_PASSWORD_BYTES>()?;
-        self.make_user(FIRST, &[ADMINISTRATORS.to_owned()]).await.map_err(failed("make the first administrator"))?;
-        self.store_password(FIRST, &password).await.map_err(failed("make the first administrator's password"))?;
-        Ok(Some(password))
+        self.store_password(&name, &password).await.map_err(failed("make the first administrator's password"))?;
+        Ok(Some((name, password)))
     }
 
     /// Makes a token for the kubeconfig of the machine's owner, who is the administrator of that

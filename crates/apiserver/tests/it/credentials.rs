@@ -74,6 +74,17 @@ async fn a_new_password_or_an_order_ends_every_sign_in() {
 }
 
 #[tokio::test]
+async fn a_start_without_an_administrator_makes_one() {
+    let server = Server::start().await;
+    server.sign_in("admin", &server.password).await.ok();
+    server.merge(&server.admin, &format!("{USERS}/admin"), &json!({"spec": {"disabled": true}})).await.ok();
+    assert_eq!(server.get(&server.admin, "/api").await.code, 401);
+    let again = Server::over(server.store.clone(), tempfile::tempdir().expect("a folder")).await;
+    again.sign_in("admin-2", &again.password).await.ok();
+    assert_eq!(again.get(&again.admin, &format!("{USERS}/admin")).await.ok()["spec"]["disabled"], true);
+}
+
+#[tokio::test]
 async fn a_session_ends_with_its_time() {
     let server = Server::start().await;
     let ann = server.person("ann", &[]).await;

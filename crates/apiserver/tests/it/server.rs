@@ -63,7 +63,7 @@ impl Server {
         api.sign_service_account_tokens(TokenSigner::open(&folder.path().join("service-account.key")).expect("a key"));
         api.ensure_namespaces().await.expect("namespaces");
         api.prepare_access().await.expect("roles");
-        let password = api.ensure_first_administrator().await.expect("an administrator").unwrap_or_default();
+        let (_, password) = api.ensure_first_administrator().await.expect("an administrator").unwrap_or_default();
         let (_, admin) = api.issue_kubeconfig_token(std::time::Duration::from_secs(3600 * 24 * 365)).await.expect("a token");
         Self { api, store, clock, password, admin, _stop: stop, _folder: folder }
     }

@@ -26,8 +26,8 @@ pub(super) async fn prepare(
     authority_pem: &str,
     announce: Option<&Path>,
 ) -> anyhow::Result<()> {
-    if let Some(password) = api.ensure_first_administrator().await? {
-        let line = format!("administrator: admin\npassword: {password}\n");
+    if let Some((name, password)) = api.ensure_first_administrator().await? {
+        let line = format!("administrator: {name}\npassword: {password}\n");
         match announce {
             Some(file) => write_private(file, &line)?,
             // Once, to the person who starts the server; never to the log.
