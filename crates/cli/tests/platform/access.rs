@@ -74,7 +74,8 @@ fn kubectl_makes_roles_and_asks_what_they_allow() {
     assert!(described.contains("pods") && described.contains("[get list watch]"), "{described}");
     // A role's list of rules grows and shrinks by reconcile; a roleRef is never changed in place.
     let manifest = "apiVersion: rbac.authorization.k8s.io/v1\nkind: Role\nmetadata: {name: reader, namespace: default}\nrules:\n- {apiGroups: [''], resources: [secrets], verbs: [get]}\n---\napiVersion: rbac.authorization.k8s.io/v1\nkind: RoleBinding\nmetadata: {name: readers, namespace: default}\nroleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: view}\nsubjects:\n- {apiGroup: rbac.authorization.k8s.io, kind: User, name: eve}\n";
-    let refused = kubectl.run_with(&["apply", "-f", "-"], manifest).refused();
+    let binding = manifest.split_once("---\n").expect("two documents").1;
+    let refused = kubectl.run_with(&["apply", "-f", "-"], binding).refused();
     assert!(refused.contains("cannot change roleRef"), "{refused}");
     let reconciled = kubectl.run_with(&["auth", "reconcile", "-f", "-"], manifest).ok();
     assert!(reconciled.contains("role.rbac.authorization.k8s.io/reader reconciled"), "{reconciled}");
@@ -126,7 +127,10 @@ fn a_key_is_narrower_than_its_owner_and_dies_when_it_is_deleted() {
     with_token(&kubectl, &token, &["get", "configmaps", "-A"]).refused();
     with_token(&kubectl, &token, &["get", "nodes"]).refused();
     assert_eq!(with_token(&kubectl, &token, &["auth", "can-i", "list", "configmaps"]).ok().trim(), "yes");
-    assert_eq!(with_token(&kubectl, &token, &["auth", "can-i", "list", "secrets"]).stdout.trim(), "no");
+    assert_eq!(
+        with_token(&kubectl, &token, &["auth", "can-i", "list", "secrets"]).stdout.trim(),
+        "no - ApiKey \"ci\" is not meant for this: see its spec.scope.rules"
+    );
     let shown = kubectl.run(&["get", "apikeys"]).ok();
     assert!(shown.contains("fermion_key_ci.") && !shown.contains(token.rsplit_once('.').expect("its parts").1), "{shown}");
     kubectl.run(&["delete", "apikey", "ci"]).ok();
