@@ -27,7 +27,7 @@ use crate::catalog::Resource;
 use crate::error::{ApiError, Cause, Result};
 use crate::iam::IAM;
 use crate::identity::Identity;
-use crate::objects::Part;
+use crate::objects::{self, Part};
 use crate::write::{check_metadata, check_rules, check_schema};
 
 /// Where a write comes from: who asks, and at which subresource.
@@ -190,6 +190,7 @@ fn apply_rules(request: &Request<'_>, object: Value) -> Result<Value> {
     let resource = request.resource;
     let object = (resource.set_defaults)(object).map_err(|problems| invalid(request, problems))?;
     let mut problems = check_metadata(&object);
+    problems.extend(request.old.map(|old| objects::check_change(old, &object)).unwrap_or_default());
     problems.extend((resource.check)(&object, request.old));
     let mut causes = check_rules(resource, &object, request.old);
     causes.extend(problems.into_iter().map(of_invalid));

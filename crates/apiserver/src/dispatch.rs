@@ -78,7 +78,8 @@ impl Api {
             Some(target) => {
                 let target = target?;
                 let call = Call::of(&caller, &target, &request)?;
-                self.fairness.serve(call, &caller.name, self.resource(&caller, target, request)).await
+                // A write's way is long, and most requests do not go it.
+                self.fairness.serve(call, &caller.name, Box::pin(self.resource(&caller, target, request))).await
             }
             None => {
                 let call = Call::of_document(request.method());

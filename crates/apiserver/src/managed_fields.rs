@@ -32,9 +32,9 @@ use serde_json::Value;
 pub use compare::Comparison;
 pub use conflict::{Conflict, Conflicts};
 pub use element::{ElementError, PathElement};
-pub use entries::{Entry, ManagedFields, ManagedFieldsError, Operation, UPDATE_MANAGERS_MAX, Writer};
+pub use entries::{ENTRIES_MAX, Entry, ManagedFields, ManagedFieldsError, Operation, UPDATE_MANAGERS_MAX, Writer};
 pub use field_set::{FIELD_SET_DEPTH_MAX, FieldSet, FieldSetError};
-pub use ownership::{ApplyError, apply, update};
+pub use ownership::{ApplyError, apply, update, update_stored};
 pub use types::FieldTypes;
 
 /// What differs between two versions of an object.

@@ -2,6 +2,7 @@
 //! functions over JSON. The rules are those of Kubernetes:
 //! <https://kubernetes.io/docs/reference/using-api/api-concepts/>
 
+use fermion_api::Invalid;
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
@@ -200,9 +201,8 @@ pub(crate) enum Deletion {
 }
 
 /// How dependents of a deleted object are treated.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Propagation {
-    #[default]
     Background,
     Foreground,
     Orphan,
@@ -212,22 +212,21 @@ pub(crate) enum Propagation {
 const FOREGROUND: &str = "foregroundDeletion";
 const ORPHAN: &str = "orphan";
 
-/// Decides a deletion. `grace_s` is what the caller asked for.
-pub(crate) fn delete(resource: &Resource, old: &Value, propagation: Propagation, grace_s: Option<u64>, now: Timestamp) -> Deletion {
+/// Decides a deletion. `propagation` and `grace_s` are what the caller asked for. Who says nothing
+/// of dependents leaves to the object's finalizers what becomes of them; who does replaces them.
+pub(crate) fn delete(resource: &Resource, old: &Value, propagation: Option<Propagation>, grace_s: Option<u64>, now: Timestamp) -> Deletion {
     let mut new = old.clone();
     let metadata = &mut new["metadata"];
-    let wanted = match propagation {
-        Propagation::Background => None,
-        Propagation::Foreground => Some(FOREGROUND),
-        Propagation::Orphan => Some(ORPHAN),
-    };
-    if let Some(wanted) = wanted
-        && !finalizers(old).any(|finalizer| finalizer == wanted)
-    {
-        match metadata.get_mut("finalizers").and_then(Value::as_array_mut) {
-            Some(list) => list.push(wanted.into()),
-            None => metadata["finalizers"] = json!([wanted]),
-        }
+    if let Some(propagation) = propagation {
+        let wanted = match propagation {
+            Propagation::Background => None,
+            Propagation::Foreground => Some(FOREGROUND),
+            Propagation::Orphan => Some(ORPHAN),
+        };
+        let mut kept: Vec<&str> = finalizers(old).filter(|name| !matches!(*name, FOREGROUND | ORPHAN) || Some(*name) == wanted).collect();
+        kept.extend(wanted.filter(|wanted| !finalizers(old).any(|name| name == *wanted)));
+        metadata["finalizers"] = json!(kept);
+        drop_empty(metadata);
     }
     let grace_s = if resource.is_core("pods") { Some(pod_grace(old, grace_s)) } else { None };
     let finalized = metadata["finalizers"].as_array().is_none_or(Vec::is_empty)
@@ -267,6 +266,36 @@ fn pod_grace(pod: &Value, asked_s: Option<u64>) -> u64 {
         .or_else(|| pod["spec"]["terminationGracePeriodSeconds"].as_u64())
         .unwrap_or(crate::core_kinds::pod::GRACE_PERIOD_DEFAULT_S)
         .min(GRACE_MAX_S)
+}
+
+/// What the rules of metadata say against a change.
+pub(crate) fn check_change(old: &Value, new: &Value) -> Vec<Invalid> {
+    let added: Vec<&str> = finalizers(new).filter(|name| !finalizers(old).any(|before| before == *name)).collect();
+    if is_being_deleted(old) && !added.is_empty() {
+        let what = format!("no new finalizers can be added if the object is being deleted, found new finalizers {added:?}");
+        return vec![Invalid::new("metadata.finalizers", what)];
+    }
+    Vec::new()
+}
+
+/// What is wrong with the owners an object names.
+pub(crate) fn check_owners(object: &Value) -> Vec<Invalid> {
+    let mut problems = Vec::new();
+    let owners = object["metadata"]["ownerReferences"].as_array().map_or(&[][..], Vec::as_slice);
+    for (index, owner) in owners.iter().enumerate() {
+        for field in ["apiVersion", "kind", "name", "uid"] {
+            if owner[field].as_str().is_none_or(str::is_empty) {
+                problems.push(Invalid::new(format!("metadata.ownerReferences[{index}].{field}"), "must not be empty"));
+            }
+        }
+        if owner["kind"] == "Event" && matches!(owner["apiVersion"].as_str(), Some("v1" | "events.k8s.io/v1")) {
+            problems.push(Invalid::new(format!("metadata.ownerReferences[{index}]"), "an Event is disallowed from being an owner"));
+        }
+    }
+    if owners.iter().filter(|owner| owner["controller"] == true).count() > 1 {
+        problems.push(Invalid::new("metadata.ownerReferences", "only one reference can have controller set to true"));
+    }
+    problems
 }
 
 /// Whether an object that is being deleted has nothing left to wait for.

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::catalog::Resource;
 use crate::error::{About, ApiError, Cause, Result};
-use crate::managed_fields::{self, Conflicts, FieldSet, ManagedFields, Operation, Writer};
+use crate::managed_fields::{self, Conflicts, FieldSet, ManagedFields, ManagedFieldsError, Operation, Writer};
 use crate::objects;
 use crate::request::Query;
 
@@ -111,7 +111,7 @@ pub(crate) fn created(resource: &Resource, object: &mut Value, owners: Owners, w
             &objects::time_text(now),
         ),
     };
-    put(object, managed.to_value());
+    put(object, managed.into_value());
 }
 
 /// What the server adds to a new object on its own account.
@@ -144,52 +144,59 @@ pub(crate) fn updated(
 ) {
     let stored = &old["metadata"]["managedFields"];
     put(new, Some(stored.clone()).filter(|value| !value.is_null()));
-    let asks_for_owners = requested.is_some_and(|requested| requested != stored);
-    if matches!(owners, Owners::Changed) && !asks_for_owners && objects::same(old, new) {
-        return;
-    }
-    let before = stored_owners(old);
-    let after = match owners {
-        Owners::Applied(managed) => managed,
-        Owners::Changed => {
-            let base = match requested.filter(|_| asks_for_owners) {
-                Some(requested) => requested_owners(requested, &before),
-                None => before.clone(),
-            };
-            // Nobody kept owners of this object; they begin with its first apply.
+    let same = objects::same(old, new);
+    let requested = requested.filter(|requested| *requested != stored);
+    let at = objects::time_text(now);
+    let after = match (owners, requested) {
+        (Owners::Applied(managed), _) => managed,
+        (Owners::Changed, None) => {
+            // Where nobody kept owners, they begin with the first apply.
+            if !same && !stored.is_null() {
+                match managed_fields::update_stored(&resource.field_types, stored, old, new, writer, &at) {
+                    Ok(after) => put(new, after),
+                    Err(error) => unreadable(&error, old),
+                }
+            }
+            return;
+        }
+        (Owners::Changed, Some(requested)) => {
+            let base = requested_owners(requested, || stored_owners(old));
             if base.is_empty() {
                 base
             } else {
-                let now = objects::time_text(now);
-                managed_fields::update(&resource.field_types, base, old, new, writer, &FieldSet::default(), &now)
+                managed_fields::update(&resource.field_types, base, old, new, writer, &FieldSet::default(), &at)
             }
         }
     };
     // When only times would change, nothing does.
-    if !(after.same_owners(&before) && objects::same(old, new)) {
-        put(new, after.to_value());
+    if !(same && after.same_owners(&stored_owners(old))) {
+        put(new, after.into_value());
     }
+}
+
+fn unreadable(error: &ManagedFieldsError, object: &Value) {
+    tracing::warn!(error = error as &dyn std::error::Error, name = objects::text(object, "name"), "stored managedFields are ignored");
 }
 
 /// The owners of a stored object. What cannot be read was not written by this server; the
 /// object then counts as one whose owners nobody kept.
 pub(crate) fn stored_owners(object: &Value) -> ManagedFields {
     ManagedFields::parse(&object["metadata"]["managedFields"]).unwrap_or_else(|error| {
-        tracing::warn!(error = &error as &dyn std::error::Error, name = objects::text(object, "name"), "stored managedFields are ignored");
+        unreadable(&error, object);
         ManagedFields::default()
     })
 }
 
 /// The owners a request asks for: `[{}]` forgets all; what is empty or malformed leaves them as
 /// they are, so that clients that know nothing of owners do no harm.
-fn requested_owners(requested: &Value, stored: &ManagedFields) -> ManagedFields {
+fn requested_owners(requested: &Value, stored: impl FnOnce() -> ManagedFields) -> ManagedFields {
     let forgets = requested.as_array().is_some_and(|entries| matches!(entries.as_slice(), [Value::Object(only)] if only.is_empty()));
     if forgets {
         return ManagedFields::default();
     }
     match ManagedFields::parse(requested) {
         Ok(asked) if !asked.is_empty() => asked,
-        _ => stored.clone(),
+        _ => stored(),
     }
 }
 

@@ -445,7 +445,8 @@ pub(crate) enum Deleted {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct DeleteOptions {
     pub(crate) grace_s: Option<u64>,
-    pub(crate) propagation: Propagation,
+    /// What becomes of dependents; as the object's finalizers say when nothing is asked.
+    pub(crate) propagation: Option<Propagation>,
     pub(crate) uid: Option<String>,
     pub(crate) resource_version: Option<String>,
     pub(crate) dry_run: bool,
@@ -465,12 +466,18 @@ impl DeleteOptions {
             value => Some(value.as_str().ok_or_else(|| wrong("propagationPolicy", "a text"))?.to_owned()),
         };
         let propagation = match propagation.as_deref() {
-            None | Some("Background") => Propagation::Background,
-            Some("Foreground") => Propagation::Foreground,
-            Some("Orphan") => Propagation::Orphan,
+            None => None,
+            Some("Background") => Some(Propagation::Background),
+            Some("Foreground") => Some(Propagation::Foreground),
+            Some("Orphan") => Some(Propagation::Orphan),
             Some(_) => return Err(wrong("propagationPolicy", "Background, Foreground or Orphan")),
         };
-        let propagation = if body["orphanDependents"] == true { Propagation::Orphan } else { propagation };
+        let propagation = match &body["orphanDependents"] {
+            Value::Null => propagation,
+            _ if propagation.is_some() => return Err(wrong("orphanDependents", "left out when propagationPolicy is set")),
+            Value::Bool(true) => Some(Propagation::Orphan),
+            _ => Some(Propagation::Background),
+        };
         let precondition = |field: &str| match &body["preconditions"][field] {
             Value::Null => Ok(None),
             Value::String(text) => Ok(Some(text.clone())),
@@ -603,6 +610,7 @@ pub(crate) fn check_metadata(object: &Value) -> Vec<Invalid> {
             problems.push(Invalid::new("metadata.annotations", format!("`{}` is not an annotation name", name.escape_default())));
         }
     }
+    problems.extend(objects::check_owners(object));
     for finalizer in objects::finalizers(object) {
         if !is_qualified_name(finalizer) {
             problems.push(Invalid::new("metadata.finalizers", format!("`{}` is not a finalizer name", finalizer.escape_default())));

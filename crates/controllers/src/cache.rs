@@ -80,7 +80,8 @@ impl<K: Cached> Cache<K> {
     /// Keeps the cache up to date until shutdown.
     pub(crate) async fn run(self, client: Client, shutdown: Shutdown) {
         let config = watcher::Config::default().page_size(PAGE_SIZE);
-        let events = watcher(Api::<K>::all(client), config).default_backoff();
+        // Who owns which fields is for the API server; it would be a good part of every object kept.
+        let events = watcher(Api::<K>::all(client), config).default_backoff().modify(|object| object.meta_mut().managed_fields = None);
         let mut events = std::pin::pin!(events.take_until(shutdown.requested()));
         let mut listed: Option<Vec<K>> = None;
         while let Some(event) = events.next().await {

@@ -4,15 +4,14 @@ use fermion_api::registry::{self, Access};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Event, Namespace, Node, PersistentVolumeClaim, Pod, Secret, Service, ServiceAccount};
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::api::{Api, ListParams};
 use kube::core::{ApiResource, GroupVersionKind};
+use kube::discovery::{ApiGroup, Discovery, Scope, verbs};
 use kube::{Client, Resource};
 
 use crate::error::Error;
 
 /// A kind, as far as it can be handled without knowing its fields.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Kind {
     pub resource: ApiResource,
     pub namespaced: bool,
@@ -21,18 +20,6 @@ pub(crate) struct Kind {
 impl Kind {
     fn core<K: Resource<DynamicType = ()>>(namespaced: bool) -> Self {
         Self { resource: ApiResource::erase::<K>(&()), namespaced }
-    }
-
-    /// What a definition defines, if it is served.
-    fn defined_by(definition: &CustomResourceDefinition) -> Option<Self> {
-        let status = definition.status.as_ref()?;
-        let is_established =
-            status.conditions.iter().flatten().any(|condition| condition.type_ == "Established" && condition.status == "True");
-        let names = status.accepted_names.as_ref().filter(|_| is_established)?;
-        let version = definition.spec.versions.iter().find(|version| version.served)?;
-        let gvk = GroupVersionKind::gvk(&definition.spec.group, &version.name, &names.kind);
-        let resource = ApiResource::from_gvk_with_plural(&gvk, &names.plural);
-        Some(Self { resource, namespaced: definition.spec.scope == "Namespaced" })
     }
 
     /// Whether an owner reference means this kind. The version may be another one of the group.
@@ -66,11 +53,24 @@ pub(crate) fn all() -> Vec<Kind> {
     ours.chain(core).collect()
 }
 
-/// Every kind that users defined and that is served, in one of its versions.
-pub(crate) async fn custom(client: &Client) -> Result<Vec<Kind>, Error> {
-    let api: Api<CustomResourceDefinition> = Api::all(client.clone());
-    let definitions = api.list(&ListParams::default()).await.map_err(Error::api("list", "CustomResourceDefinitions".to_owned()))?;
-    Ok(definitions.items.iter().filter_map(Kind::defined_by).collect())
+/// Every kind that is served now and whose objects can be listed, watched and deleted: those
+/// above, and those that people made. What people made may own what is built in, so it comes
+/// first.
+pub(crate) async fn served(client: &Client) -> Result<Vec<Kind>, Error> {
+    let found = Discovery::new(client.clone()).run().await.map_err(Error::api("discover", "the kinds that are served"))?;
+    let mut served: Vec<Kind> = found
+        .groups()
+        .flat_map(ApiGroup::recommended_resources)
+        .filter(|(_, can)| [verbs::LIST, verbs::WATCH, verbs::DELETE].iter().all(|verb| can.supports_operation(verb)))
+        .map(|(resource, can)| Kind { resource, namespaced: can.scope == Scope::Namespaced })
+        .collect();
+    let order = all();
+    let place = |kind: &Kind| {
+        let same = |known: &Kind| known.resource.group == kind.resource.group && known.resource.plural == kind.resource.plural;
+        order.iter().position(same).map_or(0, |place| place + 1)
+    };
+    served.sort_by_key(place);
+    Ok(served)
 }
 
 #[cfg(test)]

@@ -36,7 +36,6 @@ const PAGE_SIZE: u32 = 500;
 
 struct Context {
     client: Client,
-    kinds: Vec<Kind>,
     sweep: Duration,
 }
 
@@ -46,8 +45,7 @@ pub(crate) async fn run(client: Client, options: Options, shutdown: Shutdown) {
         () = shutdown.requested() => return,
         () = seed(&client) => {}
     }
-    let kinds = kinds::all().into_iter().filter(|kind| kind.namespaced).collect();
-    let context = Context { client: client.clone(), kinds, sweep: options.sweep };
+    let context = Context { client: client.clone(), sweep: options.sweep };
     reconciling::run("namespace", client, Vec::new(), Arc::new(context), reconcile, shutdown).await;
 }
 
@@ -105,9 +103,9 @@ async fn keep_service_account(client: &Client, namespace: &str) -> Result<(), Er
 /// Deletes what is in the namespace; answers how much of each kind is left.
 async fn empty(context: &Context, namespace: &str) -> Result<Vec<(String, usize)>, Error> {
     let mut left = Vec::new();
-    let custom = kinds::custom(&context.client).await?.into_iter().filter(|kind| kind.namespaced);
-    // Custom kinds first: what controllers of users make of them must not come back.
-    for kind in custom.chain(context.kinds.iter().cloned()) {
+    // People make kinds while the platform runs: what there is now is asked each time.
+    let kinds: Vec<Kind> = kinds::served(&context.client).await?.into_iter().filter(|kind| kind.namespaced).collect();
+    for kind in &kinds {
         let api: Api<DynamicObject> = Api::namespaced_with(context.client.clone(), namespace, &kind.resource);
         let object = || format!("{} in namespace {namespace}", kind.resource.plural);
         let mut parameters = ListParams::default().limit(PAGE_SIZE);

@@ -58,12 +58,7 @@ impl std::fmt::Display for Conflicts {
 }
 
 fn name(writer: &Writer<'_>) -> String {
-    let mut name = format!("{:?}", writer.manager);
-    if !writer.subresource.is_empty() {
-        name.push_str(&format!(" with subresource {:?}", writer.subresource));
-    }
-    if writer.operation == Operation::Update {
-        name.push_str(&format!(" using {}", writer.api_version));
-    }
-    name
+    let subresource = if writer.subresource.is_empty() { String::new() } else { format!(" with subresource {:?}", writer.subresource) };
+    let version = if writer.operation == Operation::Update { format!(" using {}", writer.api_version) } else { String::new() };
+    format!("{:?}{subresource}{version}", writer.manager)
 }

@@ -45,7 +45,7 @@ impl PathElement {
     /// The item of a list whose keys have these values.
     pub fn key<'a>(keys: impl IntoIterator<Item = (&'a str, Value)>) -> Self {
         let mut keys: Vec<_> = keys.into_iter().collect();
-        keys.sort_by(|(one, _), (two, _)| one.cmp(two));
+        keys.sort_by_key(|(name, _)| *name);
         let mut text = KEY.to_owned() + "{";
         for (place, (name, value)) in keys.iter().enumerate() {
             if place > 0 {
@@ -97,6 +97,10 @@ impl PathElement {
     /// As `FieldsV1` writes it.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    pub(super) fn into_string(self) -> String {
+        self.0.into_string()
     }
 
     /// The name, if it is a field.

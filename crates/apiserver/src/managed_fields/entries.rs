@@ -4,11 +4,16 @@ use std::borrow::Cow;
 
 use serde_json::{Value, json};
 
+use super::compare::Comparison;
 use super::field_set::{FieldSet, FieldSetError};
 
 /// At most this many entries of managers that update are kept, as in Kubernetes; the oldest
 /// become one.
 pub const UPDATE_MANAGERS_MAX: usize = 10;
+
+/// Lists of more entries are not read: each is compared with all others. Kubernetes has no such
+/// bound, and no object there has so many appliers.
+pub const ENTRIES_MAX: usize = 1_000;
 
 /// The manager under which the oldest entries are put together.
 const ANCIENT: &str = "ancient-changes";
@@ -109,6 +114,9 @@ impl ManagedFields {
             Value::Array(items) => items,
             _ => return Err(malformed("managedFields", "expected a list")),
         };
+        if items.len() > ENTRIES_MAX {
+            return Err(malformed("managedFields", "too many entries"));
+        }
         let mut managed = Self { entries: Vec::with_capacity(items.len()) };
         for item in items {
             let text = |field: &str| Cow::Owned(item[field].as_str().unwrap_or_default().to_owned());
@@ -142,16 +150,25 @@ impl ManagedFields {
     /// The value of `metadata.managedFields`, in the order Kubernetes keeps; none if nobody owns
     /// anything.
     pub fn to_value(&self) -> Option<Value> {
+        self.clone().into_value()
+    }
+
+    /// The same, using them up.
+    pub fn into_value(mut self) -> Option<Value> {
         if self.entries.is_empty() {
             return None;
         }
-        let mut entries: Vec<&Entry> = self.entries.iter().collect();
-        entries.sort_by(|one, two| {
-            let order = |entry: &Entry| (entry.writer.operation, entry.time.clone());
-            let name = |entry: &Entry| [entry.writer.manager.clone(), entry.writer.api_version.clone(), entry.writer.subresource.clone()];
-            order(one).cmp(&order(two)).then_with(|| name(one).cmp(&name(two)))
+        self.entries.sort_by(|one, two| {
+            let (a, b) = (&one.writer, &two.writer);
+            (a.operation, &one.time, &a.manager, &a.api_version, &a.subresource).cmp(&(
+                b.operation,
+                &two.time,
+                &b.manager,
+                &b.api_version,
+                &b.subresource,
+            ))
         });
-        Some(entries.into_iter().map(Entry::to_value).collect())
+        Some(self.entries.into_iter().map(Entry::into_value).collect())
     }
 
     /// Whether nobody owns anything.
@@ -242,20 +259,60 @@ impl ManagedFields {
     }
 }
 
+/// The entries after an update by which nothing changes hands: the writer has an entry, it owns
+/// all that it changed, nobody else owns any of it, and nobody owns what is gone. None if it is
+/// not so.
+///
+/// This is what most writes are, such as of a status by its controller. Stored entries are in
+/// canonical form, so they need not be read for it.
+pub(super) fn renew(stored: &Value, comparison: &Comparison, taken: &FieldSet, writer: &Writer<'_>, now: &str) -> Option<Value> {
+    let entries = stored.as_array()?;
+    let mut own = None;
+    for (place, entry) in entries.iter().enumerate() {
+        let fields = &entry["fieldsV1"];
+        if comparison.removed.overlaps_value(fields) {
+            return None;
+        }
+        let text = |field: &str| entry[field].as_str().unwrap_or_default();
+        let is_own = text("manager") == writer.manager
+            && text("operation") == writer.operation.as_str()
+            && text("apiVersion") == writer.api_version
+            && text("subresource") == writer.subresource;
+        if is_own && taken.is_within_value(fields) {
+            own = Some(place);
+        } else if comparison.changed.overlaps_value(fields) {
+            return None;
+        }
+    }
+    let mut renewed = entries.clone();
+    let mut entry = renewed.remove(own?);
+    entry["time"] = now.into();
+    // By time within those of one operation: it is the newest, unless clocks went back.
+    let after = |other: &Value| {
+        let order = |entry: &Value| {
+            ["operation", "time", "manager", "apiVersion", "subresource"].map(|field| entry[field].as_str().unwrap_or_default().to_owned())
+        };
+        order(other) > order(&entry)
+    };
+    let place = renewed.iter().position(after).unwrap_or(renewed.len());
+    renewed.insert(place, entry);
+    Some(Value::Array(renewed))
+}
+
 impl Entry {
-    fn to_value(&self) -> Value {
+    fn into_value(self) -> Value {
         let mut value = json!({
             "manager": self.writer.manager,
             "operation": self.writer.operation.as_str(),
             "apiVersion": self.writer.api_version,
             "fieldsType": "FieldsV1",
-            "fieldsV1": self.fields.to_value(),
         });
-        if let Some(time) = &self.time {
-            value["time"] = time.clone().into();
+        value["fieldsV1"] = self.fields.into_value();
+        if let Some(time) = self.time {
+            value["time"] = time.into();
         }
         if !self.writer.subresource.is_empty() {
-            value["subresource"] = self.writer.subresource.as_ref().into();
+            value["subresource"] = self.writer.subresource.into();
         }
         value
     }

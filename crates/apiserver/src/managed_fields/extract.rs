@@ -1,6 +1,7 @@
 //! Which paths a configuration sets, and so which its manager owns.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use serde_json::{Map, Value};
 
@@ -74,11 +75,12 @@ impl Extraction {
             self.path.push_str(&element.to_string());
             let set = self.value(of.item(), item).with_itself();
             self.path.truncate(mark);
-            if found.contains_key(&element) {
-                self.problem("", &format!("duplicate entries for key {element}"));
-                found.insert(element, FieldSet::leaf());
-            } else {
-                found.insert(element, set);
+            match found.entry(element) {
+                Entry::Vacant(place) => _ = place.insert(set),
+                Entry::Occupied(mut place) => {
+                    self.problem("", &format!("duplicate entries for key {}", place.key()));
+                    place.insert(FieldSet::leaf());
+                }
             }
         }
         FieldSet::node(false, found.into_iter().collect())

@@ -132,14 +132,30 @@ impl FieldSet {
 
     /// The `FieldsV1` of this set.
     pub fn to_value(&self) -> Value {
-        let mut fields = Map::new();
-        if self.member && !self.children.is_empty() {
-            fields.insert(".".to_owned(), Value::Object(Map::new()));
-        }
-        for (element, child) in &self.children {
-            fields.insert(element.as_str().to_owned(), child.to_value());
-        }
-        Value::Object(fields)
+        self.clone().into_value()
+    }
+
+    /// The `FieldsV1` of this set, which is used up.
+    pub fn into_value(self) -> Value {
+        let itself = (self.member && !self.children.is_empty()).then(|| (".".to_owned(), Value::Object(Map::new())));
+        let children = self.children.into_iter().map(|(element, child)| (element.into_string(), child.into_value()));
+        Value::Object(itself.into_iter().chain(children).collect())
+    }
+
+    /// Whether some path of this set is in the set that this `FieldsV1` stands for, in its
+    /// canonical form.
+    pub(super) fn overlaps_value(&self, fields: &Value) -> bool {
+        let Some(fields) = fields.as_object() else { return false };
+        (self.member && value_is_member(fields))
+            || self.children.iter().any(|(element, child)| fields.get(element.as_str()).is_some_and(|below| child.overlaps_value(below)))
+    }
+
+    /// Whether every path of this set is in the set that this `FieldsV1` stands for, in its
+    /// canonical form.
+    pub(super) fn is_within_value(&self, fields: &Value) -> bool {
+        let Some(fields) = fields.as_object() else { return false };
+        (!self.member || value_is_member(fields))
+            && self.children.iter().all(|(element, child)| fields.get(element.as_str()).is_some_and(|below| child.is_within_value(below)))
     }
 
     /// The set with the path it is put at.
@@ -275,6 +291,10 @@ impl FieldSet {
     pub fn len(&self) -> usize {
         usize::from(self.member) + self.children.iter().map(|(_, child)| child.len()).sum::<usize>()
     }
+}
+
+fn value_is_member(fields: &Map<String, Value>) -> bool {
+    fields.is_empty() || fields.contains_key(".")
 }
 
 enum Pair<'a> {

@@ -1,6 +1,6 @@
 //! What becomes of an object when a configuration is applied to it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use serde_json::{Map, Value};
 
@@ -43,7 +43,7 @@ fn lists(of: Type<'_>, live: &[Value], set: &[Value]) -> Value {
     for (place, element) in live_elements.iter().enumerate() {
         places.entry(element).or_insert(place);
     }
-    let in_set: HashMap<&PathElement, ()> = set_elements.iter().map(|element| (element, ())).collect();
+    let in_set: HashSet<&PathElement> = set_elements.iter().collect();
     let mut merged = Vec::with_capacity(live.len().max(set.len()));
     let mut from_set = set_elements.iter().zip(set).map(|(element, item)| {
         let item = places.get(element).map_or_else(|| item.clone(), |place| merge(of.item(), &live[*place], item));
@@ -52,7 +52,7 @@ fn lists(of: Type<'_>, live: &[Value], set: &[Value]) -> Value {
     let shared = set_elements.iter().filter(|element| places.contains_key(element));
     let mut shared = shared.peekable();
     for (element, item) in live_elements.iter().zip(live) {
-        if !in_set.contains_key(element) {
+        if !in_set.contains(element) {
             merged.push(item.clone());
         } else if shared.peek().is_some_and(|next| *next == element) {
             shared.next();

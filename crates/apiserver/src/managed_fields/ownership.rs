@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::compare::{Comparison, compare};
 use super::conflict::Conflicts;
-use super::entries::{ManagedFields, Operation, Writer};
+use super::entries::{ManagedFields, ManagedFieldsError, Operation, Writer, renew};
 use super::extract::{extract, extract_stored};
 use super::field_set::FieldSet;
 use super::last_applied;
@@ -62,15 +62,45 @@ pub fn update(
     ignored: &FieldSet,
     now: &str,
 ) -> ManagedFields {
-    let Comparison { changed, removed } = compare(types.root(), old, new);
-    managed.take(&changed, None);
-    managed.take(&removed, None);
-    let taken = changed.difference(&UNOWNED).difference(ignored);
+    let comparison = compare(types.root(), old, new);
+    let taken = comparison.changed.difference(&UNOWNED).difference(ignored);
+    hand_over(&mut managed, &comparison, taken, writer, now);
+    managed
+}
+
+fn hand_over(managed: &mut ManagedFields, comparison: &Comparison, taken: FieldSet, writer: &Writer<'_>, now: &str) {
+    managed.take(&comparison.changed, None);
+    managed.take(&comparison.removed, None);
     if !taken.is_empty() {
         managed.add(writer, taken, now);
     }
     managed.cap_update_managers();
-    managed
+}
+
+/// The same as [`update`], from and to the value of `metadata.managedFields` as this module
+/// wrote it. A write by which nothing changes hands, as most are, takes little time.
+///
+/// # Errors
+/// When the stored value cannot be read.
+pub fn update_stored(
+    types: &FieldTypes,
+    stored: &Value,
+    old: &Value,
+    new: &Value,
+    writer: &Writer<'_>,
+    now: &str,
+) -> Result<Option<Value>, ManagedFieldsError> {
+    let comparison = compare(types.root(), old, new);
+    if comparison.is_empty() {
+        return Ok(Some(stored.clone()));
+    }
+    let taken = comparison.changed.difference(&UNOWNED);
+    if let Some(renewed) = renew(stored, &comparison, &taken, writer, now) {
+        return Ok(Some(renewed));
+    }
+    let mut managed = ManagedFields::parse(stored)?;
+    hand_over(&mut managed, &comparison, taken, writer, now);
+    Ok(managed.into_value())
 }
 
 /// The object after a configuration was applied to it, and who owns what then.

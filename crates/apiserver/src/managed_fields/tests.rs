@@ -96,7 +96,11 @@ impl Story {
 
     pub(super) fn update(&mut self, manager: &str, new: Value) {
         let writer = writer(manager, Operation::Update);
+        let stored = self.managed.to_value().unwrap_or_default();
         self.managed = update(&self.types, self.managed.clone(), &self.object, &new, &writer, &FieldSet::default(), LATER);
+        // The shorter way comes to the same.
+        let again = update_stored(&self.types, &stored, &self.object, &new, &writer, LATER).expect("readable");
+        assert_eq!(again.filter(|value| !value.is_null()), self.managed.to_value());
         self.object = new;
     }
 
@@ -425,6 +429,8 @@ fn malformed_entries_are_refused() {
         assert!(ManagedFields::parse(&json!([entry])).is_err(), "{entry}");
     }
     assert!(ManagedFields::parse(&json!({})).is_err());
+    let many: Vec<Value> = (0..=ENTRIES_MAX).map(|_| good.clone()).collect();
+    assert!(ManagedFields::parse(&json!(many)).is_err());
     let mut deep = json!({});
     for _ in 0..120 {
         deep = json!({"f:a": deep});

@@ -149,6 +149,17 @@ proptest! {
     }
 
     #[test]
+    fn updates_in_a_row_keep_each_path_with_one_updater(versions in vec((prop::sample::select(vec!["m", "n"]), configuration()), 1..6)) {
+        let mut story = Story::new();
+        story.apply("a", json!({"spec": {"replicas": 9}}));
+        for (manager, version) in versions {
+            story.update(manager, version);
+            let (m, n) = (story.updated("m"), story.updated("n"));
+            prop_assert!(m.iter().all(|path| !n.contains(path)), "{:?} and {:?}", m, n);
+        }
+    }
+
+    #[test]
     fn an_updater_owns_what_it_changed_and_no_one_else_does(first in configuration(), second in configuration()) {
         let mut story = Story::new();
         story.apply("a", first.clone());
