@@ -126,6 +126,11 @@ impl Api {
         if !resource.is_definition() {
             return Ok((object, None));
         }
+        // Apart, so that every other write need not carry the room for this.
+        Box::pin(self.prepare(part, object, old)).await
+    }
+
+    async fn prepare(&self, part: Part, object: Value, old: Option<&Value>) -> Result<(Value, Option<MutexGuard<'_, ()>>)> {
         let turn = self.definitions.turn.lock().await;
         let name = objects::text(&object, "name").to_owned();
         let refuse = |causes: Vec<Cause>| if causes.is_empty() { Ok(()) } else { Err(ApiError::invalid(about(&name), causes)) };

@@ -94,6 +94,7 @@ impl OpenApi {
 
     /// These documents and those of further kinds, of groups that have none here. Documents that
     /// `before` made from the same kinds are taken over.
+    #[must_use]
     pub fn with(&self, kinds: &[Arc<OpenApiKind>], before: Option<&Self>) -> Self {
         let mut groups: BTreeMap<String, Vec<Arc<OpenApiKind>>> = BTreeMap::new();
         for kind in kinds {

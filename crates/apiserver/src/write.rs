@@ -379,7 +379,7 @@ impl Api {
         writes.push(Write::Delete { key: old.key.clone(), expect: Expect::Revision(old.revision) });
         let stored = self.commit(resource.about(&old.key.name), Commit { writes, facts, ..Commit::default() }).await?;
         if resource.is_definition() {
-            self.drop_definition(&stored).await;
+            Box::pin(self.drop_definition(&stored)).await;
         }
         resource.as_served(stored)
     }
@@ -413,13 +413,13 @@ impl Api {
         let name = key.name.clone();
         let object = resource.as_stored(object);
         if resource.is_definition() && expect == Expect::Absent {
-            self.remove_leftovers(&name).await?;
+            Box::pin(self.remove_leftovers(&name)).await?;
         }
         let stored = self
             .commit(resource.about(&name), Commit { writes: vec![Write::Put { key, expect, object }], facts, ..Commit::default() })
             .await?;
         if resource.is_definition() {
-            self.apply_definition(&stored).await;
+            Box::pin(self.apply_definition(&stored)).await;
         }
         resource.as_served(stored)
     }

@@ -56,9 +56,10 @@ fn below(pointer: &str) -> String {
     let mut path = String::new();
     let mut steps = pointer.trim_start_matches('#').split('/').skip(1);
     while let Some(step) = steps.next() {
-        match step {
-            "properties" => path.push_str(&format!(".properties[{}]", steps.next().unwrap_or_default())),
-            other => path.push_str(&format!(".{other}")),
+        path.push('.');
+        path.push_str(step);
+        if step == "properties" {
+            path.extend(["[", steps.next().unwrap_or_default(), "]"]);
         }
     }
     path

@@ -30,7 +30,7 @@ pub(crate) struct Rules {
     typed: Typed,
     /// For messages: `object`, `string`.
     type_name: &'static str,
-    rules: Vec<Rule>,
+    each: Vec<Rule>,
 }
 
 #[derive(Debug)]
@@ -81,7 +81,7 @@ impl<'a> Walk<'a> {
         }
         let old = old.filter(|old| !old.is_null());
         if let Some(rules) = &node.rules {
-            for rule in &rules.rules {
+            for rule in &rules.each {
                 self.rule(rules, rule, value, old);
                 if self.is_over {
                     return;

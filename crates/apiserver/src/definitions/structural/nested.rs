@@ -87,7 +87,7 @@ fn walk(path: &str, part: &Schema, declared: &Schema, depth: usize, problems: &m
             Some(outside) => walk(&at, property, outside, depth + 1, problems),
             None if declared.get("x-kubernetes-preserve-unknown-fields") == Some(&Value::Bool(true)) => {}
             None => {
-                problems.required(at.clone(), &format!("must be declared outside of the value validation, because it is defined in {at}"))
+                problems.required(at.clone(), &format!("must be declared outside of the value validation, because it is defined in {at}"));
             }
         }
     }
@@ -96,7 +96,7 @@ fn walk(path: &str, part: &Schema, declared: &Schema, depth: usize, problems: &m
         match declared.get("items").and_then(Value::as_object) {
             Some(outside) => walk(&at, items, outside, depth + 1, problems),
             None => {
-                problems.required(at.clone(), &format!("must be declared outside of the value validation, because it is defined in {at}"))
+                problems.required(at.clone(), &format!("must be declared outside of the value validation, because it is defined in {at}"));
             }
         }
     }

@@ -52,7 +52,7 @@ pub(crate) fn compile(schema: &Map<String, Value>, is_object: bool) -> Result<Op
             Err(wrong) => mistakes.extend(wrong),
         }
     }
-    if mistakes.is_empty() { Ok(Some(Rules { typed, type_name: type_name(schema), rules })) } else { Err(mistakes) }
+    if mistakes.is_empty() { Ok(Some(Rules { typed, type_name: type_name(schema), each: rules })) } else { Err(mistakes) }
 }
 
 fn type_name(schema: &Map<String, Value>) -> &'static str {
@@ -184,7 +184,7 @@ fn field_steps(schema: &Map<String, Value>, path: &str) -> Result<Vec<String>, S
 pub(crate) fn cost_of(rules: &Rules, times: u64, uncorrelated_within: Option<&str>) -> (u64, Vec<Mistake>) {
     let mut total = 0_u64;
     let mut mistakes = Vec::new();
-    for (index, rule) in rules.rules.iter().enumerate() {
+    for (index, rule) in rules.each.iter().enumerate() {
         let at = |field: &str| format!("x-kubernetes-validations[{index}].{field}");
         if let Some(within) = uncorrelated_within
             && rule.reads_old
