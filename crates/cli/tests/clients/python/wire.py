@@ -2,7 +2,7 @@
 
 import json
 
-from _steps import client, done, namespace, show, show_status, step
+from _steps import client, done, eventually, namespace, show, show_status, step
 
 NS = namespace("wire")
 api = client.ApiClient()
@@ -137,7 +137,10 @@ shown("DELETE", f"{BASE}/unknown", {"propagationPolicy": "Sideways"})
 shown("DELETE", f"{BASE}/unknown", {"gracePeriodSeconds": "soon"})
 shown("DELETE", f"{BASE}/unknown", b"nonsense")
 step("delete in two ways at once")
-shown("DELETE", f"{BASE}/unknown", {"propagationPolicy": "Orphan", "orphanDependents": True})
+ask("POST", BASE, config_map("both"))
+shown("DELETE", f"{BASE}/both", {"propagationPolicy": "Orphan", "orphanDependents": True})
+ask("DELETE", f"{BASE}/both")
+eventually("it to be gone", lambda: ask("GET", f"{BASE}/both").status == 404)
 step("delete answers what it did")
 answer = json.loads(shown("DELETE", f"{BASE}/unknown").data)
 show({name: answer.get(name) for name in ("kind", "apiVersion", "status", "metadata")})
