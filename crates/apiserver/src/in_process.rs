@@ -70,7 +70,7 @@ impl tower::Service<Request<kube::client::Body>> for InProcess {
                 });
             }
             let fence = this.leads.and_then(|leads| leads.borrow().clone());
-            let served = this.api.serve(Some(this.identity), request);
+            let served = Box::pin(this.api.serve(Some(this.identity), request));
             Ok(match fence {
                 Some(fence) => fence.over(served).await,
                 None => served.await,

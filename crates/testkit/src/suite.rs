@@ -173,7 +173,7 @@ impl Suite {
         for variable in ["HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy", "ALL_PROXY", "all_proxy"] {
             command.env_remove(variable);
         }
-        let output = command.output().with_context(|| format!("cannot start {:?}", command.get_program()))?;
+        let output = command.output().with_context(|| format!("cannot start {}", command.get_program().display()))?;
         let printed = String::from_utf8_lossy(&output.stdout);
         let complaints = String::from_utf8_lossy(&output.stderr);
         ensure!(

@@ -146,12 +146,14 @@ fn apt_files(directory: &Path) -> Result<Vec<PathBuf>> {
 
 /// `deb …` as `deb-src …`.
 fn source_lines(text: &str) -> String {
-    text.lines().filter_map(|line| line.strip_prefix("deb ")).map(|rest| format!("deb-src {rest}\n")).collect()
+    let sources: Vec<String> = text.lines().filter_map(|line| Some(format!("deb-src {}\n", line.strip_prefix("deb ")?))).collect();
+    sources.concat()
 }
 
 /// The same in the newer format: `Types: deb` as `Types: deb-src`.
 fn source_paragraphs(text: &str) -> String {
-    text.lines().map(|line| if line.starts_with("Types:") { "Types: deb-src\n".to_owned() } else { format!("{line}\n") }).collect()
+    let lines: Vec<&str> = text.lines().map(|line| if line.starts_with("Types:") { "Types: deb-src" } else { line }).collect();
+    lines.join("\n") + "\n"
 }
 
 #[cfg(test)]

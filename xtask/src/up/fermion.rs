@@ -62,7 +62,7 @@ impl Fermion {
             let missing = "the server's log says more; `cargo xtask up` carries on once that is mended";
             let nodes = self.ask(&["get", "nodes", "--output", "json"], missing)?;
             let nodes: Value = serde_json::from_str(&nodes).context("what `fermion get nodes` printed is not JSON")?;
-            let conditions = nodes["items"].as_array().into_iter().flatten().flat_map(|node| node["status"]["conditions"].as_array());
+            let conditions = nodes["items"].as_array().into_iter().flatten().filter_map(|node| node["status"]["conditions"].as_array());
             let ready = conditions.flatten().find(|condition| condition["type"] == "Ready");
             match ready.map(|condition| (condition["status"] == "True", condition["message"].as_str().unwrap_or_default())) {
                 Some((true, _)) => return Ok(()),

@@ -24,13 +24,19 @@ const LOOKS_MAX: usize = 8;
 pub(super) struct Secrets<'a> {
     store: &'a Store,
     items: std::vec::IntoIter<Stored>,
-    /// Where the next page starts; none after the last one.
-    next: Option<Option<(String, String)>>,
+    next: NextPage,
+}
+
+/// Where the next page starts.
+enum NextPage {
+    First,
+    After((String, String)),
+    None,
 }
 
 impl<'a> Secrets<'a> {
     pub(super) fn of(store: &'a Store) -> Self {
-        Self { store, items: Vec::new().into_iter(), next: Some(None) }
+        Self { store, items: Vec::new().into_iter(), next: NextPage::First }
     }
 
     pub(super) async fn next(&mut self) -> Result<Option<Stored>, Error> {
@@ -38,10 +44,14 @@ impl<'a> Secrets<'a> {
             if let Some(stored) = self.items.next() {
                 return Ok(Some(stored));
             }
-            let Some(start_after) = self.next.take() else { return Ok(None) };
+            let start_after = match std::mem::replace(&mut self.next, NextPage::None) {
+                NextPage::First => None,
+                NextPage::After(last) => Some(last),
+                NextPage::None => return Ok(None),
+            };
             let page = self.store.list(ListQuery { limit: Some(PAGE), start_after, ..ListQuery::all(Scope::all(SEALED)) }).await?;
             self.items = page.items.into_iter();
-            self.next = page.next.map(Some);
+            self.next = page.next.map_or(NextPage::None, NextPage::After);
         }
     }
 }

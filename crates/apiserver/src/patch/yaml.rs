@@ -158,6 +158,8 @@ impl<'de> Visitor<'de> for Node<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Write as _;
+
     use super::*;
     use serde_json::json;
 
@@ -188,7 +190,7 @@ mod tests {
         let mut bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
         for level in 1..10 {
             let alias = format!("*a{}", level - 1);
-            bomb += &format!("a{level}: &a{level} [{}]\n", vec![alias; 10].join(", "));
+            writeln!(bomb, "a{level}: &a{level} [{}]", vec![alias; 10].join(", ")).expect("a text takes anything");
         }
         let long = "x".repeat(100_000);
         let copies = format!("a: &a {long}\nb: [{}]\n", vec!["*a"; 1000].join(", "));

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use fermion_store::{Copied, Place, Verified};
 
 use crate::failure::{Exit, Failure, Outcome};
+use crate::output;
 use crate::server::data_directory;
 
 /// Problems that are printed one by one.
@@ -96,7 +97,7 @@ pub(crate) async fn run(command: StoreCommand, home: Option<PathBuf>) -> Outcome
             };
             let verified = verify(&place).await?;
             if is_sound(&verified) {
-                println!("sound: {}", describe(&verified.seen));
+                output::line(&format!("sound: {}", describe(&verified.seen)))?;
                 return Ok(Exit::Done);
             }
             Err(Failure::new("the database is damaged").hint("stop the server and restore a backup with `fermion restore`"))
@@ -107,7 +108,7 @@ pub(crate) async fn run(command: StoreCommand, home: Option<PathBuf>) -> Outcome
 
 async fn copy(what: &str, from: &Place, to: &Place) -> Outcome<Exit> {
     let copied = fermion_store::copy(from, to).await.map_err(|error| failed(what, &error))?;
-    println!("copied: {}", describe(&copied));
+    output::line(&format!("copied: {}", describe(&copied)))?;
     Ok(Exit::Done)
 }
 
