@@ -232,7 +232,7 @@ mod tests {
         let mut storm: Vec<_> = (0..64).map(|_| Box::pin(fairness.enter(LaneName::List, "storm"))).collect();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
         let _entered = runtime.enter();
-        let mut seats: Vec<Seat> = storm.iter_mut().filter_map(|enter| enter.now_or_never()).map(Result::unwrap).collect();
+        let mut seats: Vec<Seat> = storm.iter_mut().filter_map(futures::FutureExt::now_or_never).map(Result::unwrap).collect();
         assert_eq!(seats.len(), 32);
         // Another lane is free at once.
         for _ in 0..100 {

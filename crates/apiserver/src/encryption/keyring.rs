@@ -134,7 +134,8 @@ impl Owned {
 /// What names a key in logs and envelopes. It tells nothing of the key.
 fn id(bytes: &[u8; KEY_BYTES]) -> String {
     let digest = Sha256::new().chain_update("fermion-secret-key-id\0").chain_update(bytes).finalize();
-    digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect()
+    let start = digest.iter().take(6).fold(0_u64, |start, byte| (start << 8) | u64::from(*byte));
+    format!("{start:012x}")
 }
 
 impl std::fmt::Debug for Keyring {
