@@ -9,7 +9,7 @@
 //! - Every address is authenticated and authorised; deny is the default.
 //! - Nothing is written that has not passed schema, defaults and rules of its kind.
 //! - An answer to a write means that it is on disk.
-//! - The bodies of Secrets are in no log and no error.
+//! - The bodies of Secrets are in no log and no error, and reach the store sealed.
 
 mod admission;
 mod apply;

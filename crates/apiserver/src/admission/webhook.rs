@@ -220,6 +220,8 @@ fn apply(webhook: &Webhook, request: &Request<'_>, object: Value, change: &Value
     if request.is_about_the_object() {
         new = objects::keep_what_the_server_sets(request.resource, request.origin.part(), object, new);
         request.resource.validator.default(&mut new);
+        // As in Kubernetes, what the schema does not know is dropped.
+        request.resource.validator.prune(&mut new);
     }
     Ok(new)
 }
