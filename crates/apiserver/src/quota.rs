@@ -66,12 +66,12 @@ struct Charged {
 }
 
 impl Api {
-    /// Commits a write, within the quotas of its namespace. Gives back what the store made of it, and
-    /// of the quotas before it.
+    /// Commits a write, the last one, with those that belong to it, within the quotas of its namespace.
+    /// Gives back what the store made of them all, and of the quotas before them.
     pub(crate) async fn commit_within_quota(&self, about: About<'_>, mut commit: Commit) -> Result<Vec<Stored>> {
         let failed = |error: Error| ApiError::from_store(&error, about);
-        let [write] = commit.writes.as_mut_slice() else {
-            return Err(ApiError::internal("a commit of the API is one write"));
+        let Some(write) = commit.writes.last_mut() else {
+            return Err(ApiError::internal("a commit of the API has a write"));
         };
         let key = write.key().clone();
         if &*key.resource == QUOTAS
@@ -90,7 +90,10 @@ impl Api {
         }
         let _turn = self.quotas.turn(&key.namespace).lock().await;
         for _ in 0..COUNTS_MAX {
-            let charged = self.charge(about, &names, &commit.writes[0]).await?;
+            let charged = match commit.writes.last() {
+                Some(write) => self.charge(about, &names, write).await?,
+                None => Vec::new(),
+            };
             let mut together = commit.clone();
             together.writes = charged.into_iter().map(write_of).chain(commit.writes.clone()).collect();
             match self.store.commit(together).await {
