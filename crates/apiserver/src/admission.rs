@@ -15,6 +15,7 @@
 
 mod connection;
 mod lifecycle;
+pub(crate) mod limits;
 mod service_account;
 pub(crate) mod webhook;
 
@@ -100,10 +101,11 @@ pub(crate) struct Admitted {
 enum Hook {
     NamespaceLifecycle,
     ServiceAccount,
+    LimitRanges,
 }
 
 /// In the order they run. A namespace that does not take objects is told before anything else.
-const HOOKS: [Hook; 2] = [Hook::NamespaceLifecycle, Hook::ServiceAccount];
+const HOOKS: [Hook; 3] = [Hook::NamespaceLifecycle, Hook::ServiceAccount, Hook::LimitRanges];
 
 impl Hook {
     /// Changes an object, or refuses it.
@@ -114,14 +116,19 @@ impl Hook {
                 service_account::set_default(request, object);
                 Ok(())
             }
+            Self::LimitRanges => {
+                limits::set_defaults(&limits::ranges(api, request).await?, object);
+                Ok(())
+            }
         }
     }
 
     /// Refuses, or does not. `object` is what will be stored; none for a deletion.
-    fn validate(self, request: &Request<'_>, _object: Option<&Value>) -> Result<()> {
-        match self {
-            Self::NamespaceLifecycle => lifecycle::check_deletion(request),
-            Self::ServiceAccount => Ok(()),
+    async fn validate(self, api: &Api, request: &Request<'_>, object: Option<&Value>) -> Result<()> {
+        match (self, object) {
+            (Self::NamespaceLifecycle, _) => lifecycle::check_deletion(request),
+            (Self::LimitRanges, Some(object)) => limits::check(&limits::ranges(api, request).await?, request, object),
+            (Self::LimitRanges, None) | (Self::ServiceAccount, _) => Ok(()),
         }
     }
 }
@@ -153,7 +160,7 @@ impl Api {
             refuse(request, check_rules(resource, &object, request.old))?;
         }
         for hook in HOOKS {
-            hook.validate(request, Some(&object))?;
+            hook.validate(self, request, Some(&object)).await?;
         }
         // What would be given away is judged by what will be stored.
         self.guard(request, &object).await?;
@@ -166,7 +173,7 @@ impl Api {
     /// Takes a deletion through the chain; gives back warnings.
     pub(crate) async fn admit_deletion(&self, request: &Request<'_>) -> Result<Vec<String>> {
         for hook in HOOKS {
-            hook.validate(request, None)?;
+            hook.validate(self, request, None).await?;
         }
         if !request.is_about_the_object() {
             return Ok(Vec::new());

@@ -10,18 +10,22 @@ use k8s_openapi::api::admissionregistration::v1::{MutatingWebhookConfiguration, 
 use k8s_openapi::api::authentication::v1::{SelfSubjectReview, TokenReview};
 use k8s_openapi::api::authorization::v1::{LocalSubjectAccessReview, SelfSubjectAccessReview, SelfSubjectRulesReview, SubjectAccessReview};
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{ConfigMap, Event, Namespace, Node, PersistentVolumeClaim, Pod, Secret, Service, ServiceAccount};
+use k8s_openapi::api::core::v1::{
+    ConfigMap, Event, LimitRange, Namespace, Node, PersistentVolumeClaim, Pod, ResourceQuota, Secret, Service, ServiceAccount,
+};
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use k8s_openapi::schemars::JsonSchema;
 use k8s_openapi::{Metadata, NamespaceResourceScope};
 use serde_json::{Value, json};
 
+use crate::admission::limits;
 use crate::admission::webhook::configuration;
 use crate::catalog::{ALL_VERBS, Described, METRIC_VERBS, REVIEW_VERBS, Resource, Source};
 use crate::definitions;
 use crate::managed_fields;
 use crate::patch::MergeStrategy;
+use crate::quota;
 use crate::schema::{self, Validator};
 use crate::selector::selectable_fields;
 use crate::table::Columns;
@@ -100,6 +104,20 @@ pub(crate) fn resources() -> anyhow::Result<Vec<Described>> {
             ..STORED
         })?,
         of::<Event>(Entry { plural: "events", short_names: &["ev"], check: checks::event, ..STORED })?,
+        of::<ResourceQuota>(Entry {
+            plural: "resourcequotas",
+            short_names: &["quota"],
+            subresources: &["status"],
+            check: quota::kind::check,
+            ..STORED
+        })?,
+        of::<LimitRange>(Entry {
+            plural: "limitranges",
+            short_names: &["limits"],
+            set_defaults: limits::range_defaults,
+            check: limits::check_range,
+            ..STORED
+        })?,
         of::<ServiceAccount>(Entry { plural: "serviceaccounts", short_names: &["sa"], subresources: &["token"], ..STORED })?,
         of::<Lease>(Entry { plural: "leases", check: checks::lease, ..STORED })?,
         of::<MutatingWebhookConfiguration>(Entry { plural: "mutatingwebhookconfigurations", ..WEBHOOKS })?,

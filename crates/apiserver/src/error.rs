@@ -40,7 +40,7 @@ pub(crate) struct About<'a> {
 
 impl About<'_> {
     /// `pods`, or `trainingjobs.ai.fermion.dev`.
-    fn resource(&self) -> String {
+    pub(crate) fn resource(&self) -> String {
         if self.group.is_empty() { self.plural.to_owned() } else { format!("{}.{}", self.plural, self.group) }
     }
 

@@ -1,4 +1,5 @@
-//! Removal of what is only of use for a while: Events and tokens that are over.
+//! Removal of what is only of use for a while: Events and tokens that are over. Quotas are counted
+//! anew at the same time.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,6 +28,9 @@ impl Api {
                 if let Err(error) = self.sweep(resource, is_over).await {
                     tracing::warn!(%error, resource, "what is over could not be removed; the next sweep tries again");
                 }
+            }
+            if let Err(error) = self.recount_quotas().await {
+                tracing::warn!(error = error.message, "the quotas could not be counted anew; the next sweep tries again");
             }
             tokio::select! {
                 () = tokio::time::sleep(SWEEP_INTERVAL) => {}

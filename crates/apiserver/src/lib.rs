@@ -9,7 +9,7 @@
 //! - Every address is authenticated and authorised; deny is the default.
 //! - Nothing is written that has not passed schema, defaults and rules of its kind.
 //! - An answer to a write means that it is on disk.
-//! - The bodies of Secrets are in no log and no error.
+//! - The bodies of Secrets are in no log and no error, and reach the store sealed.
 
 mod admission;
 mod apply;
@@ -38,6 +38,7 @@ mod objects;
 pub mod openapi;
 pub mod patch;
 pub mod protobuf;
+mod quota;
 mod read;
 mod request;
 mod review;
@@ -63,13 +64,16 @@ pub use clock::{Clock, ManualClock, SystemClock};
 pub use encryption::{KeySource, Keyring, KeyringError, Resealed, RotationError};
 pub use identity::{ADMINISTRATORS, AUTHENTICATED, COMPONENTS, Identity, TokenSigner};
 
+use admission::limits;
 use admission::webhook::{TargetPolicy, Webhooks};
 use authorize::follow::Access;
 use catalog::Catalog;
 use definitions::Definitions;
 use encryption::SealedStore;
 use fairness::Fairness;
+use follow::Followed;
 use identity::credentials::Credentials;
+use quota::Quotas;
 
 /// Measurements of a part, in Prometheus' text format.
 pub type MetricsText = Box<dyn Fn() -> String + Send + Sync>;
@@ -83,6 +87,8 @@ pub struct Api {
     credentials: Credentials,
     access: Access,
     webhooks: Webhooks,
+    limit_ranges: Followed<serde_json::Value>,
+    quotas: Quotas,
     fairness: Fairness,
     /// Held while the keys of Secrets are replaced.
     rotating: tokio::sync::Mutex<()>,
@@ -135,6 +141,8 @@ impl Api {
             credentials: Credentials::new(),
             access: Access::new(),
             webhooks: Webhooks::new(TargetPolicy { allow_local: options.allow_local_webhooks }),
+            limit_ranges: Followed::new(limits::LIMIT_RANGES, limits::read),
+            quotas: Quotas::new(),
             fairness: Fairness::new(),
             rotating: tokio::sync::Mutex::default(),
             store: SealedStore::new(store, options.keys),

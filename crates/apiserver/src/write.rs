@@ -425,7 +425,7 @@ impl Api {
     }
 
     async fn commit(&self, about: About<'_>, commit: Commit) -> Result<Stored> {
-        let mut stored = self.store.commit(commit).await.map_err(|error| ApiError::from_store(&error, about))?;
+        let mut stored = self.commit_within_quota(about, commit).await?;
         self.in_force(&stored).await;
         stored.pop().ok_or_else(|| ApiError::internal("the store answered nothing to a write"))
     }

@@ -5,6 +5,7 @@
 //! stopped server leaves running on purpose: containers outlive it.
 
 mod access;
+mod http;
 mod leadership;
 mod pool;
 mod port;
@@ -16,7 +17,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use axum::extract::ConnectInfo;
 use fermion_apiserver::{Api, Identity, KeySource, Keyring, SystemClock, TokenSigner};
 use fermion_gateway::Gateway;
 use fermion_store::Store;
@@ -25,7 +25,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use pool::LocalPool;
-use port::{Certificate, Peer, Port};
+use port::{Certificate, Port};
 pub(crate) use start_container::{StartContainerArgs, start_container};
 
 /// How long open requests may take to end once the server is asked to stop.
@@ -114,7 +114,7 @@ pub(crate) async fn run(arguments: ServerArgs) -> anyhow::Result<()> {
     let measured = gateway.clone();
     api.add_metrics(Box::new(move || measured.metrics_text()));
     let router = gateway.router().merge(api.router());
-    let mut http = tokio::spawn(serve(Port::open(listener, &certificate)?, router, stopping.clone()));
+    let mut http = tokio::spawn(http::serve(Port::open(listener, &certificate)?, router, stopping.clone()));
     let expiry = tokio::spawn(api.clone().expire_until_shutdown());
     let definitions = tokio::spawn(api.clone().follow_definitions_until_shutdown());
     let controllers = if arguments.database.is_some() {
@@ -130,7 +130,7 @@ pub(crate) async fn run(arguments: ServerArgs) -> anyhow::Result<()> {
     let cause = tokio::select! {
         name = asked_to_stop() => name?,
         ended = &mut http => {
-            ended.context("the HTTP server failed")??;
+            ended.context("the HTTP server failed")?;
             anyhow::bail!("the HTTP server ended by itself");
         }
     };
@@ -219,22 +219,6 @@ async fn keep_controlling(client: kube::Client, stopping: watch::Receiver<bool>)
             _ = stopped.wait_for(|stop| *stop) => return,
         }
     }
-}
-
-async fn serve(port: Port, router: axum::Router, mut stopping: watch::Receiver<bool>) -> anyhow::Result<()> {
-    // Everything behind the port asks for the peer by its plain address.
-    let router = router.layer(axum::middleware::map_request(|mut request: axum::extract::Request| async move {
-        if let Some(ConnectInfo(Peer(address))) = request.extensions().get::<ConnectInfo<Peer>>().copied() {
-            request.extensions_mut().insert(ConnectInfo(address));
-        }
-        request
-    }));
-    axum::serve(port, router.into_make_service_with_connect_info::<Peer>())
-        .with_graceful_shutdown(async move {
-            drop(stopping.wait_for(|stop| *stop).await);
-        })
-        .await
-        .context("the listener failed")
 }
 
 async fn asked_to_stop() -> anyhow::Result<&'static str> {

@@ -30,6 +30,8 @@ pub enum Node {
 pub struct Platform {
     binary: PathBuf,
     node: Node,
+    /// Further options of the server.
+    options: Vec<String>,
     home: PathBuf,
     /// Deletes the home at last.
     _directory: tempfile::TempDir,
@@ -48,14 +50,28 @@ impl Platform {
         Self::start_in(binary, node, directory)
     }
 
+    /// Starts a server without a node and with further options.
+    ///
+    /// # Panics
+    /// When it does not become ready, with its log.
+    pub fn start_with(binary: &str, options: &[&str]) -> Self {
+        let directory = tempfile::Builder::new().prefix("fm").rand_bytes(4).tempdir().expect("a temporary folder");
+        Self::start_as(binary, Node::None, directory, options)
+    }
+
     /// Starts a server whose home is (inside) the given folder.
     ///
     /// # Panics
     /// When it does not become ready, with its log.
     pub fn start_in(binary: &str, node: Node, directory: tempfile::TempDir) -> Self {
+        Self::start_as(binary, node, directory, &[])
+    }
+
+    fn start_as(binary: &str, node: Node, directory: tempfile::TempDir, options: &[&str]) -> Self {
+        let options = options.iter().map(|option| (*option).to_owned()).collect();
         let home = directory.path().join("h");
         let address = free_address();
-        let mut platform = Self { binary: binary.into(), node, home, _directory: directory, process: None, address };
+        let mut platform = Self { binary: binary.into(), node, options, home, _directory: directory, process: None, address };
         platform.restart();
         platform
     }
@@ -70,6 +86,7 @@ impl Platform {
         let log = fs::OpenOptions::new().create(true).append(true).open(self.log_file()).expect("a log file");
         let mut command = self.command(&["server"]);
         command.arg("--listen").arg(self.address.to_string()).arg("--announce").arg(self.home.join("announcement"));
+        command.args(&self.options);
         if self.node == Node::None {
             command.arg("--no-node");
         }

@@ -92,7 +92,8 @@ impl Api {
                     continue;
                 }
                 let review = review::Review::new(request, Some(&object));
-                match self.webhooks.caller.ask(webhook, &review).await {
+                // On the heap: most requests ask nobody.
+                match Box::pin(self.webhooks.caller.ask(webhook, &review)).await {
                     Ok(verdict) => {
                         let verdict = refuse_or(webhook, verdict)?;
                         warnings.extend(verdict.warnings);
@@ -219,6 +220,8 @@ fn apply(webhook: &Webhook, request: &Request<'_>, object: Value, change: &Value
     if request.is_about_the_object() {
         new = objects::keep_what_the_server_sets(request.resource, request.origin.part(), object, new);
         request.resource.validator.default(&mut new);
+        // As in Kubernetes, what the schema does not know is dropped.
+        request.resource.validator.prune(&mut new);
     }
     Ok(new)
 }

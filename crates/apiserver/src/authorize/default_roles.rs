@@ -108,6 +108,7 @@ fn view() -> Vec<PolicyRule> {
     let read = [
         "configmaps",
         "events",
+        "limitranges",
         "namespaces",
         "namespaces/status",
         "persistentvolumeclaims",
@@ -115,6 +116,8 @@ fn view() -> Vec<PolicyRule> {
         "pods",
         "pods/log",
         "pods/status",
+        "resourcequotas",
+        "resourcequotas/status",
         "serviceaccounts",
         "services",
         "services/status",

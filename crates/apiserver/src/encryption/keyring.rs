@@ -131,18 +131,11 @@ impl Owned {
     }
 }
 
-/// Bytes of the digest that name a key.
-const ID_BYTES: usize = 6;
-
 /// What names a key in logs and envelopes. It tells nothing of the key.
 fn id(bytes: &[u8; KEY_BYTES]) -> String {
     let digest = Sha256::new().chain_update("fermion-secret-key-id\0").chain_update(bytes).finalize();
-    let mut id = String::with_capacity(2 * ID_BYTES);
-    for byte in digest.iter().take(ID_BYTES) {
-        id.push(char::from_digit(u32::from(byte >> 4), 16).expect("four bits are a digit"));
-        id.push(char::from_digit(u32::from(byte & 15), 16).expect("four bits are a digit"));
-    }
-    id
+    let start = digest.iter().take(6).fold(0_u64, |start, byte| (start << 8) | u64::from(*byte));
+    format!("{start:012x}")
 }
 
 impl std::fmt::Debug for Keyring {

@@ -24,19 +24,15 @@ const LOOKS_MAX: usize = 8;
 pub(super) struct Secrets<'a> {
     store: &'a Store,
     items: std::vec::IntoIter<Stored>,
-    next: NextPage,
-}
-
-/// Where the next page starts.
-enum NextPage {
-    First,
-    After((String, String)),
-    None,
+    /// Where the next page starts; none for the first one.
+    start_after: Option<(String, String)>,
+    /// That was the last page.
+    ended: bool,
 }
 
 impl<'a> Secrets<'a> {
     pub(super) fn of(store: &'a Store) -> Self {
-        Self { store, items: Vec::new().into_iter(), next: NextPage::First }
+        Self { store, items: Vec::new().into_iter(), start_after: None, ended: false }
     }
 
     pub(super) async fn next(&mut self) -> Result<Option<Stored>, Error> {
@@ -44,14 +40,14 @@ impl<'a> Secrets<'a> {
             if let Some(stored) = self.items.next() {
                 return Ok(Some(stored));
             }
-            let start_after = match std::mem::replace(&mut self.next, NextPage::None) {
-                NextPage::First => None,
-                NextPage::After(last) => Some(last),
-                NextPage::None => return Ok(None),
-            };
+            if self.ended {
+                return Ok(None);
+            }
+            let start_after = self.start_after.take();
             let page = self.store.list(ListQuery { limit: Some(PAGE), start_after, ..ListQuery::all(Scope::all(SEALED)) }).await?;
             self.items = page.items.into_iter();
-            self.next = page.next.map_or(NextPage::None, NextPage::After);
+            self.ended = page.next.is_none();
+            self.start_after = page.next;
         }
     }
 }

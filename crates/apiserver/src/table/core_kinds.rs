@@ -116,6 +116,17 @@ pub(super) fn columns(group: &str, kind: &str) -> (Vec<Column>, Row) {
             rbac::binding,
         ),
         ("coordination.k8s.io", "Lease") => (&[("Holder", "string", 0, "Who holds the lease."), AGE], lease),
+        ("", "ResourceQuota") => (
+            &[
+                ("Request", "string", 0, "What is used of what may be requested."),
+                ("Limit", "string", 0, "What is used of what limits may amount to."),
+                AGE,
+            ],
+            resource_quota,
+        ),
+        ("", "LimitRange") => (&[("Created At", "date", 0, "Time when the object was created.")], |object, _| {
+            vec![name(object), text(object, "/metadata/creationTimestamp").unwrap_or(UNKNOWN).into()]
+        }),
         ("admissionregistration.k8s.io", "MutatingWebhookConfiguration" | "ValidatingWebhookConfiguration") => {
             (&[("Webhooks", "integer", 0, "Number of webhooks."), AGE], webhooks)
         }
@@ -220,6 +231,16 @@ fn secret(secret: &Value, now: Timestamp) -> Vec<Value> {
 
 fn service_account(account: &Value, now: Timestamp) -> Vec<Value> {
     vec![name(account), json!(list(account, "/secrets").len()), created(account, now)]
+}
+
+fn resource_quota(quota: &Value, now: Timestamp) -> Vec<Value> {
+    let (mut requests, mut limits) = (Vec::new(), Vec::new());
+    for (resource, hard) in quota.pointer("/status/hard").and_then(Value::as_object).into_iter().flatten() {
+        let used = quota.pointer("/status/used").and_then(|used| used.get(resource)).and_then(Value::as_str).unwrap_or("0");
+        let list = if resource.starts_with("limits.") { &mut limits } else { &mut requests };
+        list.push(format!("{resource}: {used}/{}", hard.as_str().unwrap_or_default()));
+    }
+    vec![name(quota), requests.join(", ").into(), limits.join(", ").into(), created(quota, now)]
 }
 
 fn webhooks(configuration: &Value, now: Timestamp) -> Vec<Value> {

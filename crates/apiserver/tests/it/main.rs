@@ -1,8 +1,11 @@
 //! The API over HTTP, in one process with its store: what no part of it can show alone.
 
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
 mod access;
 mod credentials;
 mod fairness;
+mod quota;
 mod secrets;
 mod server;
 mod stage;

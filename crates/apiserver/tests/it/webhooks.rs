@@ -118,6 +118,7 @@ async fn what_a_mutation_makes_must_be_valid_and_the_same_object() {
 
 #[tokio::test]
 async fn a_webhook_that_fails_blocks_or_is_passed_over_as_its_policy_says() {
+    let stage = Stage::new().await;
     for (name, reaction) in [
         ("hang", (|| Reaction::Hang) as fn() -> Reaction),
         ("garbage", || Reaction::Raw(b"<html>it works!</html>".to_vec())),
@@ -131,7 +132,6 @@ async fn a_webhook_that_fails_blocks_or_is_passed_over_as_its_policy_says() {
         ("broken", || Reaction::Code(StatusCode::INTERNAL_SERVER_ERROR)),
         ("redirect", || Reaction::Redirect("https://127.0.0.1:1/".to_owned())),
     ] {
-        let stage = Stage::new().await;
         let server = WebhookServer::start(move |_| reaction()).await;
         let policy = |policy: &'static str| {
             move |webhook: &mut Value| {
@@ -153,6 +153,9 @@ async fn a_webhook_that_fails_blocks_or_is_passed_over_as_its_policy_says() {
         stage.merge(&path, &json!({"webhooks": strict["webhooks"]})).await.ok();
         register(&stage, MUTATING, &server.configuration(MUTATING, "lenient", policy("Ignore"))).await;
         stage.post(MAPS, &map("a")).await.ok();
+        stage.delete(&path).await.ok();
+        stage.delete(&format!("{CONFIGURATIONS}/mutatingwebhookconfigurations/lenient")).await.ok();
+        stage.delete(&format!("{MAPS}/a")).await.ok();
     }
 }
 

@@ -13,7 +13,9 @@ mod guide;
 mod malformed;
 mod manifests;
 mod new_kind;
+mod secrets;
 mod server_side_apply;
+mod webhooks;
 mod workloads;
 
 /// What the file of a kind takes from the crate that it is in.
