@@ -271,13 +271,27 @@ impl Api {
 
     /// Sets the node of a pod: what the scheduler decides. A pod is bound once.
     pub(crate) async fn bind(&self, resource: &Arc<Resource>, key: Key, binding: &Value) -> Result<()> {
-        let about = resource.about(&key.name);
         let node = binding["target"]["name"].as_str().unwrap_or_default();
         if node.is_empty() {
             return Err(ApiError::bad_request("a binding needs target.name, the node"));
         }
-        let old = self.read(resource, &key).await?;
-        let mut pod = parse_stored(&old)?;
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let old = self.read(resource, &key).await?;
+            let pod = self.bound(resource, &old, node, binding)?;
+            match self.put(resource, key.clone(), Expect::Revision(old.revision), pod, Vec::new(), false).await {
+                // Somebody wrote the pod's status meanwhile; whether it can still be bound is looked at anew.
+                Err(error) if error.reason == "Conflict" && tries < CHANGE_TRIES_MAX => {}
+                other => return other.map(drop),
+            }
+        }
+    }
+
+    /// A pod with its node, if it may be given one.
+    fn bound(&self, resource: &Resource, old: &Stored, node: &str, binding: &Value) -> Result<Value> {
+        let about = resource.about(&old.key.name);
+        let mut pod = parse_stored(old)?;
         let uid = objects::text(binding, "uid");
         if !uid.is_empty() && uid != objects::text(&pod, "uid") {
             return Err(ApiError::conflict(about, "the pod is another one than the binding was made for"));
@@ -305,8 +319,7 @@ impl Api {
         conditions.push(condition);
         pod["status"]["conditions"] = conditions.into();
         check_schema(resource, &pod)?;
-        self.put(resource, key, Expect::Revision(old.revision), pod, Vec::new(), false).await?;
-        Ok(())
+        Ok(pod)
     }
 
     /// Deletes one object, or marks it; gives back what to answer.
