@@ -47,7 +47,11 @@ pub(crate) const TO_TEST: [Package; 9] = [
         reason: "is the other database of the store, in clusters of the tests' own",
         file: "/usr/lib/postgresql/15/bin/initdb",
     },
-    Package { name: "python3-venv", reason: "runs scripts of Python's client of Kubernetes", file: "/usr/bin/python3" },
+    Package {
+        name: "python3-venv",
+        reason: "runs scripts of Python's client of Kubernetes",
+        file: "/usr/lib/python3.11/ensurepip/__init__.py",
+    },
     Package { name: "diffutils", reason: "shows how answers differ from those written down", file: "/usr/bin/diff" },
     Package { name: "git", reason: "lists the files of the source tree", file: "/usr/bin/git" },
 ];
