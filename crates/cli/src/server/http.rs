@@ -1,12 +1,13 @@
 //! Connections that speak HTTP: one task each, until the client or the server is done.
 
+mod unread;
+
 use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Body;
 use axum::extract::ConnectInfo;
 use axum::serve::Listener as _;
 use hyper::body::Incoming;
@@ -51,9 +52,11 @@ pub(super) async fn serve(mut port: Port, router: Router, mut stopping: watch::R
 
 async fn answer(connection: Connection, router: Router, peer: std::net::SocketAddr, mut stopping: watch::Receiver<bool>) {
     let service = hyper::service::service_fn(move |request: hyper::Request<Incoming>| {
-        let mut request = request.map(Body::new);
-        request.extensions_mut().insert(ConnectInfo(peer));
-        router.clone().oneshot(request)
+        let router = router.clone();
+        unread::answer(request, move |mut request| {
+            request.extensions_mut().insert(ConnectInfo(peer));
+            router.oneshot(request)
+        })
     });
     let mut served = pin!(
         http1::Builder::new()

@@ -1,10 +1,12 @@
 //! The platform as a whole: the real binary, driven by the real `kubectl`, hurt in the ways
-//! machines hurt it. Tests under `containers` run pods; the others need no node.
+//! machines hurt it. Tests under `containers` run pods, as do some of
+//! those under `clients`; the others need no node.
 
 mod access;
 mod accounts;
 mod api;
 mod clients;
+mod connections;
 mod container_faults;
 mod containers;
 mod definitions;
