@@ -70,7 +70,7 @@ impl Api {
     /// Whether there is any mutating webhook that could be asked.
     pub(super) async fn has_mutating_webhooks(&self, request: &Request<'_>) -> Result<bool> {
         let configurations = self.configurations(&self.webhooks.mutating, request).await?;
-        Ok(webhooks(&configurations).iter().any(|webhook| webhook.rules.iter().any(|rule| rule.matches(request))))
+        Ok(webhooks(&configurations).iter().any(|webhook| webhook.wanted_version(request).is_some()))
     }
 
     /// Asks the mutating webhooks that match. The object is null for a deletion.
@@ -83,22 +83,21 @@ impl Api {
         let mut again: Vec<(usize, Value)> = Vec::new();
         for second_round in [false, true] {
             for (index, webhook) in webhooks.iter().enumerate() {
-                let wanted = if second_round {
-                    again.iter().any(|(of, left)| *of == index && *left != object)
+                let version = if second_round {
+                    let changed = again.iter().any(|(of, left)| *of == index && *left != object);
+                    webhook.wanted_version(request).filter(|_| changed)
                 } else {
                     labels.match_webhook(self, webhook, Some(&object)).await?
                 };
-                if !wanted {
-                    continue;
-                }
-                let review = review::Review::new(request, Some(&object));
+                let Some(version) = version else { continue };
+                let review = review::Review::new(request, Some(&object), version);
                 // On the heap: most requests ask nobody.
                 match Box::pin(self.webhooks.caller.ask(webhook, &review)).await {
                     Ok(verdict) => {
                         let verdict = refuse_or(webhook, verdict)?;
                         warnings.extend(verdict.warnings);
                         if let Some(patch) = verdict.patch {
-                            object = apply(webhook, request, object, &patch)?;
+                            object = apply(webhook, request, object, version, &patch)?;
                         }
                     }
                     Err(failure) => tolerate(webhook, &failure)?,
@@ -120,15 +119,14 @@ impl Api {
         let mut labels = Labels { request, namespace: None };
         let mut matching = Vec::new();
         for webhook in webhooks(&configurations) {
-            if labels.match_webhook(self, webhook, object).await? {
-                matching.push(webhook);
+            if let Some(version) = labels.match_webhook(self, webhook, object).await? {
+                matching.push((webhook, review::Review::new(request, object, version)));
             }
         }
-        let review = review::Review::new(request, object);
-        let answers = futures::future::join_all(matching.iter().map(|webhook| self.webhooks.caller.ask(webhook, &review))).await;
+        let answers = futures::future::join_all(matching.iter().map(|(webhook, review)| self.webhooks.caller.ask(webhook, review))).await;
         let mut warnings = Vec::new();
         let mut refusal = None;
-        for (webhook, answer) in matching.into_iter().zip(answers) {
+        for ((webhook, _), answer) in matching.into_iter().zip(answers) {
             let outcome = match answer {
                 Ok(verdict) => refuse_or(webhook, verdict).map(|verdict| warnings.extend(verdict.warnings)),
                 Err(failure) => tolerate(webhook, &failure),
@@ -160,12 +158,17 @@ fn webhooks(configurations: &Items<Configuration>) -> Vec<&Webhook> {
     configurations.values().flat_map(|configuration| &configuration.webhooks).collect()
 }
 
-impl Labels<'_> {
-    async fn match_webhook(&mut self, api: &Api, webhook: &Webhook, object: Option<&Value>) -> Result<bool> {
-        let request = self.request;
-        if !webhook.rules.iter().any(|rule| rule.matches(request)) {
-            return Ok(false);
+impl<'a> Labels<'a> {
+    /// The version in which a webhook wants to be asked; none if it is not about this request.
+    async fn match_webhook(&mut self, api: &Api, webhook: &Webhook, object: Option<&Value>) -> Result<Option<&'a str>> {
+        match webhook.wanted_version(self.request) {
+            Some(version) if self.are_selected(api, webhook, object).await? => Ok(Some(version)),
+            _ => Ok(None),
         }
+    }
+
+    async fn are_selected(&mut self, api: &Api, webhook: &Webhook, object: Option<&Value>) -> Result<bool> {
+        let request = self.request;
         // A deletion has no object but the stored one.
         let candidates = [object.filter(|object| !object.is_null()), request.old];
         let object_matches = webhook.object_selector.is_empty()
@@ -203,20 +206,22 @@ async fn read_namespace(store: &SealedStore, name: &str) -> Result<Value> {
 }
 
 /// The object after a webhook's patch, in order again: with its defaults, and with what only the
-/// server sets as it was.
-fn apply(webhook: &Webhook, request: &Request<'_>, object: Value, change: &Value) -> Result<Value> {
+/// server sets as it was. The webhook saw it in this version, and its patch is about that.
+fn apply(webhook: &Webhook, request: &Request<'_>, object: Value, version: &str, change: &Value) -> Result<Value> {
     let failed = |why: &str| ApiError::internal(format!("Internal error occurred: admission webhook \"{}\": {why}", webhook.name));
     if object.is_null() {
         return Err(failed("it answered a deletion with a patch"));
     }
-    let mut new = patch::apply(PatchKind::Json, &object, change, &MergeStrategy::UNSUPPORTED)
+    let shown = review::in_version(request.resource, &object, version);
+    let mut new = patch::apply(PatchKind::Json, &shown, change, &MergeStrategy::UNSUPPORTED)
         .map_err(|_| failed("its patch cannot be applied to the object"))?;
     // What a webhook may not make an object into: another one.
     for pointer in ["/apiVersion", "/kind", "/metadata/name", "/metadata/namespace", "/metadata/uid", "/metadata/resourceVersion"] {
-        if object.pointer(pointer) != new.pointer(pointer) {
+        if shown.pointer(pointer) != new.pointer(pointer) {
             return Err(failed(&format!("its patch changes {}", pointer[1..].replace('/', "."))));
         }
     }
+    new["apiVersion"] = object["apiVersion"].clone();
     if request.is_about_the_object() {
         new = objects::keep_what_the_server_sets(request.resource, request.origin.part(), object, new);
         request.resource.validator.default(&mut new);

@@ -44,6 +44,8 @@ pub(crate) struct CustomForm {
     stored_api_version: String,
     /// Whether stored objects may have been written in another version or by an older schema.
     may_differ: bool,
+    /// Every version in which the kind is served.
+    served_versions: Arc<[String]>,
     /// Whether the definition is being deleted: no new objects then.
     pub(crate) is_terminating: bool,
     /// Turns true when this form is served no more.
@@ -184,6 +186,11 @@ fn resource(object: &Value, version: &Value, compiled: Compiled, retired: watch:
         stored_as: format!("{}.{group}", text(names, "plural")).into(),
         form: Some(CustomForm {
             stored_api_version: format!("{group}/{storage}"),
+            served_versions: versions
+                .iter()
+                .filter(|version| version["served"] == true)
+                .map(|version| text(version, "name").to_owned())
+                .collect(),
             // The first spec of a single version is what every stored object was written by.
             may_differ: versions.len() > 1 || object["metadata"]["generation"] != 1,
             is_terminating: object["metadata"]["deletionTimestamp"].is_string(),
@@ -225,6 +232,11 @@ impl Resource {
         self.validator.prune(&mut object);
         self.validator.default(&mut object);
         Ok(Stored { body: object.to_string().into(), ..stored })
+    }
+
+    /// The versions in which a kind of a definition is served.
+    pub(crate) fn served_versions(&self) -> impl Iterator<Item = &str> {
+        self.form.iter().flat_map(|form| form.served_versions.iter()).map(String::as_str)
     }
 
     /// Whether objects are served with exactly the fields that are stored.

@@ -10,9 +10,9 @@ use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 use tokio_rustls::rustls::ClientConfig;
 
-use super::TIMEOUT_DEFAULT;
 use super::rules::{self, Rule};
 use super::target::Target;
+use super::{Request, TIMEOUT_DEFAULT};
 use crate::selector::LabelRequirement;
 
 /// Where configurations are stored.
@@ -42,6 +42,8 @@ pub(super) struct Webhook {
     pub(super) target: Target,
     pub(super) tls: Arc<ClientConfig>,
     pub(super) rules: Vec<Rule>,
+    /// Its rules are about the kind, in whatever version it is written (`matchPolicy`).
+    pub(super) in_any_version: bool,
     pub(super) namespace_selector: Vec<LabelRequirement>,
     pub(super) object_selector: Vec<LabelRequirement>,
     pub(super) timeout: Duration,
@@ -67,6 +69,7 @@ struct Written {
     timeout_seconds: Option<u64>,
     failure_policy: Option<String>,
     reinvocation_policy: Option<String>,
+    match_policy: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -93,6 +96,7 @@ impl Webhook {
             tls: super::call::trust(written.client_config.ca_bundle.as_deref())?,
             target,
             rules: written.rules,
+            in_any_version: written.match_policy.as_deref() != Some("Exact"),
             namespace_selector: rules::selector(&written.namespace_selector)?,
             object_selector: rules::selector(&written.object_selector)?,
             timeout: written.timeout_seconds.map_or(TIMEOUT_DEFAULT, Duration::from_secs),
@@ -101,6 +105,16 @@ impl Webhook {
             calls: Semaphore::new(CALLS_PER_WEBHOOK_MAX),
             name: written.name,
         })
+    }
+
+    /// The version of the request's resource in which it wants to be asked; none if not at all.
+    pub(super) fn wanted_version<'r>(&self, request: &Request<'r>) -> Option<&'r str> {
+        let wants = |version: &str| self.rules.iter().any(|rule| rule.matches(request, version));
+        let own = request.resource.version.as_str();
+        if wants(own) {
+            return Some(own);
+        }
+        request.resource.served_versions().find(|version| self.in_any_version && wants(version))
     }
 }
 

@@ -1,11 +1,14 @@
 //! AdmissionReview: what webhooks are sent, and what they answer. Pure functions.
 
+use std::borrow::Cow;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use super::rules::operation;
 use crate::admission::{Operation, Request};
+use crate::catalog::Resource;
 
 const API_VERSION: &str = "admission.k8s.io/v1";
 
@@ -13,6 +16,8 @@ const API_VERSION: &str = "admission.k8s.io/v1";
 pub(super) struct Review<'a> {
     request: &'a Request<'a>,
     object: Option<&'a Value>,
+    /// The version of the resource in which it is asked.
+    version: &'a str,
 }
 
 /// What a webhook decided.
@@ -35,34 +40,35 @@ pub(super) struct Refusal {
 }
 
 impl<'a> Review<'a> {
-    pub(super) fn new(request: &'a Request<'a>, object: Option<&'a Value>) -> Self {
-        Self { request, object }
+    pub(super) fn new(request: &'a Request<'a>, object: Option<&'a Value>, version: &'a str) -> Self {
+        Self { request, object, version }
     }
 
     /// The question as it is sent.
     pub(super) fn to_json(&self, uid: &str) -> Value {
         let request = self.request;
         let resource = request.resource;
-        let (group, version) = (&resource.group, &resource.version);
+        let group = &resource.group;
         // What stands in the address: at a subresource the object has a kind of its own.
-        let kind = match self.object.filter(|_| !request.origin.subresource.is_empty()) {
-            Some(object) => kind_of(object),
+        let kind = |version: &str| match self.object.filter(|_| !request.origin.subresource.is_empty()) {
+            Some(object) => kind_of(&in_version(resource, object, version)),
             None => json!({"group": group, "version": version, "kind": resource.kind}),
         };
-        let plural = json!({"group": group, "version": version, "resource": resource.plural});
+        let plural = |version: &str| json!({"group": group, "version": version, "resource": resource.plural});
+        let shown = |object: Option<&Value>| object.map(|object| in_version(resource, object, self.version).into_owned());
         // Kubernetes counts a namespace as being inside of itself.
         let namespace = if resource.is_core("namespaces") { request.name } else { request.namespace };
         let mut asked = json!({
             "uid": uid,
-            "kind": kind,
-            "resource": plural,
-            "requestKind": kind,
-            "requestResource": plural,
+            "kind": kind(self.version),
+            "resource": plural(self.version),
+            "requestKind": kind(&resource.version),
+            "requestResource": plural(&resource.version),
             "name": request.name,
             "operation": operation(request.operation),
             "userInfo": request.origin.caller.user_info(),
-            "object": self.object,
-            "oldObject": request.old,
+            "object": shown(self.object),
+            "oldObject": shown(request.old),
             "dryRun": request.dry_run,
             "options": options(request),
         });
@@ -75,6 +81,17 @@ impl<'a> Review<'a> {
         }
         json!({"apiVersion": API_VERSION, "kind": "AdmissionReview", "request": asked})
     }
+}
+
+/// An object as it is in another version of its resource: versions differ in nothing but their name.
+/// What is no object of the resource stays as it is.
+pub(super) fn in_version<'o>(resource: &Resource, object: &'o Value, version: &str) -> Cow<'o, Value> {
+    if version == resource.version || object["apiVersion"] != resource.api_version() {
+        return Cow::Borrowed(object);
+    }
+    let mut object = object.clone();
+    object["apiVersion"] = format!("{}/{version}", resource.group).into();
+    Cow::Owned(object)
 }
 
 fn kind_of(object: &Value) -> Value {

@@ -21,11 +21,12 @@ pub(super) struct Rule {
 const ANY: &str = "*";
 
 impl Rule {
-    pub(super) fn matches(&self, request: &Request<'_>) -> bool {
+    /// Whether it is about a request, were the request's resource of this version.
+    pub(super) fn matches(&self, request: &Request<'_>, version: &str) -> bool {
         let resource = request.resource;
         listed(&self.operations, operation(request.operation))
             && listed(&self.api_groups, &resource.group)
-            && listed(&self.api_versions, &resource.version)
+            && listed(&self.api_versions, version)
             && self.resources.iter().any(|pattern| matches_resource(pattern, &resource.plural, request.origin.subresource))
             && match self.scope.as_deref() {
                 // A namespace is not in a namespace.
