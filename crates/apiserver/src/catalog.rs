@@ -92,6 +92,13 @@ impl Resource {
         self.has_subresource("status")
     }
 
+    /// Whether its objects say how often what they ask for has changed. As in Kubernetes: where
+    /// somebody reports which of the changes has been seen, and for every kind of a definition.
+    pub(crate) fn counts_generations(&self) -> bool {
+        let reported = ["customresourcedefinitions", "mutatingwebhookconfigurations", "pods", "validatingwebhookconfigurations"];
+        self.custom || reported.contains(&self.plural.as_str())
+    }
+
     /// Whether this is the core kind of that name.
     pub(crate) fn is_core(&self, plural: &str) -> bool {
         self.group.is_empty() && self.plural == plural

@@ -92,6 +92,7 @@ pub(crate) fn resources() -> anyhow::Result<Vec<Described>> {
             short_names: &["svc"],
             categories: &["all"],
             subresources: &["status"],
+            set_defaults: service_defaults,
             check: checks::service,
             ..STORED
         })?,
@@ -247,6 +248,33 @@ fn secret_defaults(mut object: Value) -> Result<Value, Vec<Invalid>> {
         object["type"] = "Opaque".into();
     }
     Ok(object)
+}
+
+/// What Kubernetes fills in but addresses: services have none of their own here.
+fn service_defaults(mut object: Value) -> Result<Value, Vec<Invalid>> {
+    let spec = &mut object["spec"];
+    fill(spec, "type", || "ClusterIP".into());
+    fill(spec, "sessionAffinity", || "None".into());
+    if spec["clusterIP"] == "None" {
+        fill(spec, "clusterIPs", || json!(["None"]));
+    }
+    for port in spec.get_mut("ports").and_then(Value::as_array_mut).into_iter().flatten() {
+        fill(port, "protocol", || "TCP".into());
+        let number = port["port"].clone();
+        if port["targetPort"].is_null() || port["targetPort"] == 0 || port["targetPort"] == "" {
+            port["targetPort"] = number;
+        }
+    }
+    fill(&mut object["status"], "loadBalancer", || json!({}));
+    Ok(object)
+}
+
+/// Sets a field that is unset.
+fn fill(object: &mut Value, field: &str, default: impl FnOnce() -> Value) {
+    let value = &mut object[field];
+    if value.is_null() {
+        *value = default();
+    }
 }
 
 fn claim_defaults(mut object: Value) -> Result<Value, Vec<Invalid>> {

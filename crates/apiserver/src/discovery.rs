@@ -21,6 +21,10 @@ const KUBERNETES: (&str, &str) = ("1", "33");
 /// Kinds in `get all` and the like are found by this media type.
 const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
 
+/// OpenAPI v2 in protobuf, as kube-apiserver names it, and as it did before 1.24: `@` is not allowed there.
+const OPENAPI_V2_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
+const OPENAPI_V2_PROTOBUF_BEFORE: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+
 /// How long a document may be kept whose address changes when it does: a year.
 const IMMUTABLE: &str = "public, max-age=31536000, immutable";
 
@@ -155,17 +159,27 @@ fn openapi_document(documents: &Documents, path: &str, request: &Request<Body>) 
     Ok(response)
 }
 
-/// OpenAPI v2 as JSON. Clients that take nothing but its protobuf form go on to version 3.
+/// OpenAPI v2, as JSON or as protobuf.
 fn version_2(documents: &Documents, request: &Request<Body>) -> Result<Response<Body>> {
     let accept = request.headers().get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or("*/*");
-    let takes_json = accept.split(',').any(|range| {
-        let media = range.split(';').next().unwrap_or_default().trim();
-        matches!(media, "application/json" | "application/*" | "*/*")
+    // Ranges are taken in the order in which they are sent; nobody weighs these two.
+    let form = accept.split(',').find_map(|range| match range.split(';').next().unwrap_or_default().trim() {
+        "application/json" | "application/*" | "*/*" => Some(None),
+        OPENAPI_V2_PROTOBUF | OPENAPI_V2_PROTOBUF_BEFORE => Some(Some(OPENAPI_V2_PROTOBUF)),
+        _ => None,
     });
-    if !takes_json {
-        return Err(ApiError::new(StatusCode::NOT_ACCEPTABLE, "NotAcceptable", "OpenAPI v2 is served as application/json only"));
+    let Some(form) = form else {
+        let message = format!("OpenAPI v2 is served as application/json and {OPENAPI_V2_PROTOBUF}");
+        return Err(ApiError::new(StatusCode::NOT_ACCEPTABLE, "NotAcceptable", message));
+    };
+    let (body, hash) = if form.is_some() { documents.openapi.version_2_protobuf() } else { documents.openapi.version_2() };
+    let mut response = tagged_response(body, &format!("\"{hash}\""), request);
+    let headers = response.headers_mut();
+    headers.insert(header::VARY, HeaderValue::from_static("Accept"));
+    if let Some(media) = form {
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media));
     }
-    Ok(raw_response(StatusCode::OK, documents.openapi.version_2()))
+    Ok(response)
 }
 
 fn version() -> Value {

@@ -4,10 +4,8 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
-use axum::http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use axum::http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use axum::response::IntoResponse as _;
-use bytes::Bytes;
-use http_body_util::{BodyExt as _, Limited};
 use serde_json::{Value, json};
 
 use crate::admission::{self, Admitted, Operation, Origin};
@@ -17,17 +15,12 @@ use crate::error::{ApiError, Result};
 use crate::fairness::Call;
 use crate::iam::IAM;
 use crate::identity::Identity;
-use crate::patch::PatchKind;
-use crate::patch::yaml::{self, YamlError};
 use crate::read::json_response;
+use crate::request::body::{self, Change};
 use crate::request::{Query, Target, Verb, check_head};
 use crate::write::{DeleteOptions, Deleted, WriteOptions, Written};
-use crate::{Api, protobuf, review, rotate_key};
+use crate::{Api, review, rotate_key};
 
-/// The largest body read, in bytes, as in Kubernetes.
-pub(crate) const BODY_BYTES_MAX: usize = 3 * 1024 * 1024;
-/// The most levels of JSON read: the bound of the parser, which stops there.
-pub(crate) const JSON_DEPTH_MAX: usize = 128;
 /// The most objects one deletion of a collection takes.
 const COLLECTION_MAX: usize = 10_000;
 
@@ -145,25 +138,25 @@ impl Api {
             (Verb::List, None) => self.list(&resource, namespace, request.headers(), &query).await,
             (Verb::Watch, name) => self.watch(&resource, namespace, name, request.headers(), &query).await,
             (Verb::Create, None) => {
-                let options = WriteOptions::parse(&query, request.headers())?;
-                let object = resource.named(object_body(request).await?);
+                let mut options = WriteOptions::parse(&query, request.headers())?;
+                let object = resource.named(body::object(request).await?.note(&mut options));
                 if resource.source == crate::catalog::Source::Review {
                     return review::answer(self, caller, &resource, namespace, object).await;
                 }
                 written(self.create(caller, &resource, namespace, object, &options).await?)
             }
             (Verb::Update, Some(name)) => {
-                let options = WriteOptions::parse(&query, request.headers())?;
-                let object = resource.named(object_body(request).await?);
+                let mut options = WriteOptions::parse(&query, request.headers())?;
+                let object = resource.named(body::object(request).await?.note(&mut options));
                 written(self.update(Origin::of(caller), &resource, resource.key(namespace, name), object, &options).await?)
             }
             (Verb::Patch, Some(name)) => {
-                let options = WriteOptions::parse(&query, request.headers())?;
-                let change = patch_body(request).await?;
+                let mut options = WriteOptions::parse(&query, request.headers())?;
+                let change = body::change(request).await?.note(&mut options);
                 written(self.change(Origin::of(caller), &resource, resource.key(namespace, name), change, &options).await?)
             }
             (Verb::Delete, Some(name)) => {
-                let options = delete_options(&query, request).await?;
+                let options = body::delete_options(&query, request).await?;
                 let (deleted, warnings) = self.delete(Origin::of(caller), &resource, resource.key(namespace, name), &options).await?;
                 Ok(with_warnings(deleted_response(&resource, name, deleted), &warnings))
             }
@@ -187,32 +180,32 @@ impl Api {
         };
         let key = resource.key(namespace, name);
         let origin = Origin { caller, subresource };
-        let options = &WriteOptions::parse(&query, request.headers())?;
+        let options = &mut WriteOptions::parse(&query, request.headers())?;
         match (subresource, verb) {
             ("status", Verb::Get) => self.get(resource, namespace, name, request.headers(), &query).await,
             ("status", Verb::Update) => {
-                let object = resource.named(object_body(request).await?);
+                let object = resource.named(body::object(request).await?.note(options));
                 written(self.update(origin, resource, key, object, options).await?)
             }
             ("status", Verb::Patch) => {
-                let change = patch_body(request).await?;
+                let change = body::change(request).await?.note(options);
                 written(self.change(origin, resource, key, change, options).await?)
             }
             ("finalize", Verb::Update) => {
-                let object = resource.named(object_body(request).await?);
+                let object = resource.named(body::object(request).await?.note(options));
                 written(self.update(origin, resource, key, object, options).await?)
             }
             ("scale", Verb::Get) => self.get_scale(resource, &key).await,
             ("scale", Verb::Update) => {
-                let scale = object_body(request).await?;
+                let scale = body::object(request).await?.note(options);
                 self.set_scale(origin, resource, key, &scale, options).await
             }
-            ("scale", Verb::Patch) => match patch_body(request).await? {
+            ("scale", Verb::Patch) => match body::change(request).await?.note(options) {
                 Change::Patch(kind, patch) => self.patch_scale(origin, resource, key, kind, &patch, options).await,
                 Change::Apply(scale) => self.apply_scale(origin, resource, key, &scale, options).await,
             },
             ("binding", Verb::Create) => {
-                let binding = object_body(request).await?;
+                let binding = body::object(request).await?.note(options);
                 let asked = admission::Request::of_action(origin, resource, Operation::Create, &key, options.dry_run);
                 let Admitted { object: binding, warnings } = self.admit_action(&asked, binding).await?;
                 if !options.dry_run {
@@ -221,7 +214,7 @@ impl Api {
                 Ok(with_warnings(created(), &warnings))
             }
             ("eviction", Verb::Create) => {
-                let eviction = object_body(request).await?;
+                let eviction = body::object(request).await?.note(options);
                 let asked = admission::Request::of_action(origin, resource, Operation::Create, &key, options.dry_run);
                 let Admitted { object: eviction, mut warnings } = self.admit_action(&asked, eviction).await?;
                 let options = DeleteOptions::parse(&query, Some(&eviction["deleteOptions"]))?;
@@ -230,11 +223,11 @@ impl Api {
                 Ok(with_warnings(created(), &warnings))
             }
             ("token", Verb::Create) if resource.is_core("serviceaccounts") => {
-                let asked = object_body(request).await?;
+                let asked = body::object(request).await?.note(options);
                 self.request_token(resource, namespace.unwrap_or_default(), name, asked, options).await
             }
             (_, Verb::Create) if resource.group == IAM => {
-                let asked = optional_body(request).await?;
+                let asked = body::optional(request).await?;
                 self.iam_subresource(origin, resource, name, &asked, options).await
             }
             ("exec" | "attach" | "portforward", _) => {
@@ -270,7 +263,7 @@ impl Api {
         query: &Query,
         request: Request<Body>,
     ) -> Result<Response<Body>> {
-        let options = delete_options(query, request).await?;
+        let options = body::delete_options(query, request).await?;
         let selection = crate::read::Selection::parse(resource, query)?;
         let listed = self.page(resource, namespace, &selection, &Query::default()).await?;
         if listed.items.len() > COLLECTION_MAX {
@@ -345,93 +338,6 @@ fn connect_verb(target: &Target, verb: Verb) -> Verb {
     }
 }
 
-/// Reads a body of JSON or, for the kinds kubectl sends that way, Kubernetes protobuf.
-pub(crate) async fn object_body(request: Request<Body>) -> Result<Value> {
-    let media = media_type(request.headers());
-    let body = read_body(request).await?;
-    match media.as_str() {
-        "application/json" | "" => parse_json(&body),
-        "application/vnd.kubernetes.protobuf" => {
-            protobuf::decode(&body).map_err(|error| ApiError::unsupported_media_type(error.to_string()))
-        }
-        other => Err(ApiError::unsupported_media_type(format!("{}: send application/json", other.escape_default()))),
-    }
-}
-
-/// Reads a body that may be left out.
-async fn optional_body(request: Request<Body>) -> Result<Value> {
-    let body = read_body(request).await?;
-    if body.is_empty() { Ok(json!({})) } else { parse_json(&body) }
-}
-
-/// What the body of a PATCH asks for.
-enum Change {
-    Patch(PatchKind, Value),
-    Apply(Value),
-}
-
-async fn patch_body(request: Request<Body>) -> Result<Change> {
-    let media = media_type(request.headers());
-    // Read in any case: a connection with an unread body is closed, also for the next request.
-    let body = read_body(request).await?;
-    if media == "application/apply-patch+yaml" {
-        return yaml::parse(&body).map(Change::Apply).map_err(|error| match error {
-            YamlError::Malformed { .. } => ApiError::bad_request(error.to_string()),
-            YamlError::TooLarge => ApiError::too_large(error.to_string()),
-        });
-    }
-    let kind = PatchKind::from_content_type(&media).ok_or_else(|| {
-        ApiError::unsupported_media_type(
-            "send application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json or application/apply-patch+yaml",
-        )
-    })?;
-    Ok(Change::Patch(kind, parse_json(&body)?))
-}
-
-async fn delete_options(query: &Query, request: Request<Body>) -> Result<DeleteOptions> {
-    let media = media_type(request.headers());
-    let body = read_body(request).await?;
-    let body = match (body.is_empty(), media.as_str()) {
-        (true, _) => None,
-        (false, "application/vnd.kubernetes.protobuf") => {
-            Some(protobuf::decode(&body).map_err(|error| ApiError::unsupported_media_type(error.to_string()))?)
-        }
-        (false, _) => Some(parse_json(&body)?),
-    };
-    DeleteOptions::parse(query, body.as_ref())
-}
-
-fn media_type(headers: &HeaderMap) -> String {
-    headers
-        .get(header::CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok())
-        .and_then(|value| value.split(';').next())
-        .map(|value| value.trim().to_ascii_lowercase())
-        .unwrap_or_default()
-}
-
-pub(crate) async fn read_body(request: Request<Body>) -> Result<Bytes> {
-    let body = Limited::new(request.into_body(), BODY_BYTES_MAX);
-    match body.collect().await {
-        Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.is::<http_body_util::LengthLimitError>() => {
-            Err(ApiError::too_large(format!("the body is larger than {BODY_BYTES_MAX} bytes")))
-        }
-        Err(_) => Err(ApiError::bad_request("the body ended before it was complete")),
-    }
-}
-
-pub(crate) fn parse_json(body: &[u8]) -> Result<Value> {
-    serde_json::from_slice(body).map_err(|error| {
-        let what = if error.to_string().starts_with("recursion limit") {
-            format!("the body is nested more than {JSON_DEPTH_MAX} levels deep")
-        } else {
-            format!("the body is not JSON: {error}")
-        };
-        ApiError::bad_request(what)
-    })
-}
-
 fn written(written: Written) -> Result<Response<Body>> {
     Ok(with_warnings(crate::read::raw_response(written.code, written.object.body), &written.warnings))
 }
@@ -480,18 +386,4 @@ pub(crate) fn text_response(code: StatusCode, text: &'static str) -> Response<Bo
     *response.status_mut() = code;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     response
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn json_is_read_to_its_greatest_depth_and_no_deeper() {
-        let nested = |levels: usize| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
-        assert!(parse_json(nested(JSON_DEPTH_MAX - 1).as_bytes()).is_ok());
-        let refused = parse_json(nested(JSON_DEPTH_MAX + 1).as_bytes()).expect_err("a refusal");
-        assert_eq!(refused.message, "the body is nested more than 128 levels deep");
-        assert!(parse_json(nested(1_000_000).as_bytes()).is_err());
-    }
 }

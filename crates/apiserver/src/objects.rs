@@ -39,7 +39,9 @@ pub(crate) fn begin(resource: &Resource, object: &mut Value, uid: &str, now: Tim
     }
     metadata["uid"] = uid.into();
     metadata["creationTimestamp"] = time_text(now).into();
-    metadata["generation"] = 1.into();
+    if resource.counts_generations() {
+        metadata["generation"] = 1.into();
+    }
     let mark = fermion_api::labels::CREATED_BY;
     let given = metadata["annotations"].get(mark).is_some_and(Value::is_string);
     if resource.custom || resource.is_core("pods") {
@@ -148,8 +150,8 @@ pub(crate) fn keep_what_the_server_sets(resource: &Resource, part: Part, mut bef
 }
 
 /// Counts a change of what is asked for. `new` has its defaults: writing one out is no change.
-pub(crate) fn count_generation(old: &Value, new: &mut Value) {
-    if !asks_the_same(old, new) {
+pub(crate) fn count_generation(resource: &Resource, old: &Value, new: &mut Value) {
+    if resource.counts_generations() && !asks_the_same(old, new) {
         let generation = old["metadata"]["generation"].as_i64().unwrap_or(0) + 1;
         new["metadata"]["generation"] = generation.into();
     }
@@ -242,7 +244,7 @@ pub(crate) fn delete(resource: &Resource, old: &Value, propagation: Option<Propa
         metadata["deletionTimestamp"] = time_text(ends_at).into();
         metadata["deletionGracePeriodSeconds"] = grace_s.into();
     }
-    if !already {
+    if !already && resource.counts_generations() {
         let generation = metadata["generation"].as_i64().unwrap_or(0) + 1;
         metadata["generation"] = generation.into();
     }
@@ -272,7 +274,9 @@ fn pod_grace(pod: &Value, asked_s: Option<u64>) -> u64 {
 pub(crate) fn check_change(old: &Value, new: &Value) -> Vec<Invalid> {
     let added: Vec<&str> = finalizers(new).filter(|name| !finalizers(old).any(|before| before == *name)).collect();
     if is_being_deleted(old) && !added.is_empty() {
-        let what = format!("no new finalizers can be added if the object is being deleted, found new finalizers {added:?}");
+        let what = "no new finalizers can be added if the object is being deleted, found new finalizers";
+        let listed: Vec<String> = added.iter().map(|name| format!("\"{}\"", name.escape_default())).collect();
+        let what = format!("Forbidden: {what} []string{{{}}}", listed.join(", "));
         return vec![Invalid::new("metadata.finalizers", what)];
     }
     Vec::new()

@@ -49,7 +49,8 @@ pub struct OpenApiKind {
 pub struct OpenApi {
     documents: BTreeMap<String, Arc<Document>>,
     index: OnceLock<Bytes>,
-    version_2: OnceLock<Bytes>,
+    version_2: OnceLock<Made>,
+    version_2_protobuf: OnceLock<Made>,
 }
 
 /// The document of one group and version.
@@ -61,7 +62,7 @@ struct Document {
     made: OnceLock<Made>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Made {
     body: Bytes,
     hash: String,
@@ -89,7 +90,11 @@ impl OpenApi {
         }
         let make = |kinds| Document { kinds: Vec::new(), made: OnceLock::from(Made::new(document(kinds).to_string().into())) };
         let documents = groups.into_iter().map(|(path, kinds)| (path, Arc::new(make(kinds)))).collect();
-        Self { documents, index: OnceLock::new(), version_2: OnceLock::new() }
+        Self::of(documents)
+    }
+
+    fn of(documents: BTreeMap<String, Arc<Document>>) -> Self {
+        Self { documents, index: OnceLock::new(), version_2: OnceLock::new(), version_2_protobuf: OnceLock::new() }
     }
 
     /// These documents and those of further kinds, of groups that have none here. Documents that
@@ -108,7 +113,7 @@ impl OpenApi {
             let known = before.and_then(|before| before.documents.get(&path)).filter(is_same).cloned();
             documents.entry(path).or_insert_with(|| known.unwrap_or_else(|| Arc::new(Document { kinds, made: OnceLock::new() })));
         }
-        Self { documents, index: OnceLock::new(), version_2: OnceLock::new() }
+        Self::of(documents)
     }
 
     /// `/openapi/v3`: where the documents are. The addresses change with the documents, so that
@@ -130,10 +135,21 @@ impl OpenApi {
         self.documents.get(path).map(|document| document.made().hash.as_str())
     }
 
-    /// `/openapi/v2`: everything in one document, for older clients.
-    pub fn version_2(&self) -> Bytes {
-        let make = || version_2::document(self.documents.values().map(|document| &document.made().body)).to_string().into();
-        self.version_2.get_or_init(make).clone()
+    /// `/openapi/v2`: everything in one document, for older clients, and its hash.
+    pub fn version_2(&self) -> (Bytes, &str) {
+        let made = self.version_2.get_or_init(|| Made::new(self.version_2_document().to_string().into()));
+        (made.body.clone(), &made.hash)
+    }
+
+    /// The same as protobuf, for `kubectl`.
+    pub fn version_2_protobuf(&self) -> (Bytes, &str) {
+        let make = || Made::new(version_2::protobuf::encode(&self.version_2_document()).into());
+        let made = self.version_2_protobuf.get_or_init(make);
+        (made.body.clone(), &made.hash)
+    }
+
+    fn version_2_document(&self) -> Value {
+        version_2::document(self.documents.values().map(|document| &document.made().body))
     }
 }
 

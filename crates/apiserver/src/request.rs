@@ -1,5 +1,8 @@
 //! From an HTTP request's path and query to what is asked: verb, resource, object.
 
+pub(crate) mod body;
+pub(crate) mod duplicate_fields;
+
 use std::collections::HashMap;
 
 use axum::http::{Method, Request, StatusCode, Uri};

@@ -7,11 +7,11 @@ use axum::http::{Method, Request, Response, StatusCode};
 use serde_json::json;
 
 use crate::Api;
-use crate::dispatch::{parse_json, read_body};
 use crate::encryption::RotationError;
 use crate::error::{ApiError, Result};
 use crate::identity::Identity;
 use crate::read::json_response;
+use crate::request::body::{parse_json, read};
 
 /// Where it is asked for. The body is empty, or says `{"dropOld": true}`.
 pub(crate) const PATH: &str = "/secrets/rotate-key";
@@ -21,7 +21,7 @@ impl Api {
         if request.method() != Method::POST {
             return Err(ApiError::method_not_allowed("the key of Secrets is replaced by POST"));
         }
-        let body = read_body(request).await?;
+        let body = read(request).await?;
         let drop_old = if body.is_empty() { false } else { parse_json(&body)?["dropOld"] == true };
         let api = self.clone();
         // In a task of its own: it goes on when the caller does not wait for it.

@@ -9,7 +9,6 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::Api;
-use crate::dispatch::{parse_json, read_body};
 use crate::error::{ApiError, Result};
 use crate::iam;
 use crate::identity::authenticator::{bearer, peer};
@@ -17,6 +16,7 @@ use crate::identity::session::{Purpose, SESSION_LIFETIME};
 use crate::identity::{PASSWORDS, USERS, password};
 use crate::objects;
 use crate::read::json_response;
+use crate::request::body::{parse_json, read};
 use crate::write::parse_stored;
 
 /// The longest user name or password taken, in bytes.
@@ -108,7 +108,7 @@ async fn posted(request: Request<Body>) -> Result<Value> {
     if request.method() != Method::POST {
         return Err(ApiError::method_not_allowed("send POST with user name and password as JSON"));
     }
-    parse_json(&read_body(request).await?)
+    parse_json(&read(request).await?)
 }
 
 fn field<'a>(body: &'a Value, name: &str) -> Result<&'a str> {

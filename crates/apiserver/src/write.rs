@@ -40,6 +40,8 @@ pub(crate) struct WriteOptions {
     pub(crate) manager: FieldManager,
     /// Whether an apply takes fields from others; for applies only.
     pub(crate) force: Option<bool>,
+    /// Paths of fields that the body gives twice; what is done about them is as for unknown ones.
+    pub(crate) duplicates: Vec<String>,
 }
 
 impl WriteOptions {
@@ -51,12 +53,24 @@ impl WriteOptions {
             Some(other) => return Err(ApiError::bad_request(format!("fieldValidation={other}: must be Strict, Warn or Ignore"))),
         };
         let force = query.get("force").map(|_| query.flag("force")).transpose()?;
-        Ok(Self { dry_run: dry_run(query)?, field_validation, manager: FieldManager::parse(query, headers)?, force })
+        Ok(Self {
+            dry_run: dry_run(query)?,
+            field_validation,
+            manager: FieldManager::parse(query, headers)?,
+            force,
+            duplicates: Vec::new(),
+        })
     }
 
     /// Of a write of the server itself.
     pub(crate) fn of_server() -> Self {
-        Self { dry_run: false, field_validation: FieldValidation::Strict, manager: FieldManager::server(), force: None }
+        Self {
+            dry_run: false,
+            field_validation: FieldValidation::Strict,
+            manager: FieldManager::server(),
+            force: None,
+            duplicates: Vec::new(),
+        }
     }
 }
 
@@ -104,7 +118,7 @@ impl Api {
             object["metadata"] = json!({});
         }
         let mut warnings = Vec::new();
-        settle_fields(resource, &mut object, options.field_validation, &mut warnings)?;
+        settle_fields(resource, &mut object, options, &mut warnings)?;
         settle_namespace(resource, &mut object, namespace)?;
         settle_name(resource, &mut object)?;
         let now = self.now();
@@ -140,7 +154,7 @@ impl Api {
     ) -> Result<Written> {
         check_type(resource, &object)?;
         let mut warnings = Vec::new();
-        settle_fields(resource, &mut object, options.field_validation, &mut warnings)?;
+        settle_fields(resource, &mut object, options, &mut warnings)?;
         let old = self.read(resource, &key).await?;
         let old_value = parse_stored(&old)?;
         check_identity(resource, &key, &object)?;
@@ -182,16 +196,17 @@ impl Api {
                     PatchErrorClass::BadRequest => ApiError::bad_request(message),
                     PatchErrorClass::TooLarge => ApiError::too_large(message),
                     PatchErrorClass::UnsupportedMediaType => ApiError::unsupported_media_type(message),
-                    PatchErrorClass::Unprocessable => ApiError::invalid(
-                        resource.about(&key.name),
-                        vec![Cause { field: String::new(), reason: "FieldValueInvalid", message }],
-                    ),
+                    // Of the request, as in Kubernetes: no field of the object is wrong.
+                    PatchErrorClass::Unprocessable => {
+                        ApiError { details: Some(json!({})), ..ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "Invalid", message) }
+                    }
                 }
             })?;
             let mut warnings = Vec::new();
             check_type(resource, &object)?;
-            settle_fields(resource, &mut object, options.field_validation, &mut warnings)?;
+            settle_fields(resource, &mut object, options, &mut warnings)?;
             check_identity(resource, &key, &object)?;
+            check_uid(resource, &old_value, &object)?;
             // Who names a version in the patch wants exactly that one changed.
             let pinned = objects::text(&object, "resourceVersion") != objects::text(&old_value, "resourceVersion");
             match self.replace(origin, resource, &old, &old_value, object, Owners::Changed, options).await {
@@ -251,7 +266,7 @@ impl Api {
         let Admitted { object: new, warnings } = self.admit(&request, new).await?;
         let (mut new, _turn) = self.prepare_definition(resource, part, new, Some(old_value)).await?;
         if part == Part::Main {
-            objects::count_generation(old_value, &mut new);
+            objects::count_generation(resource, old_value, &mut new);
         }
         let writer = options.manager.writer(resource, owners.operation(), origin.subresource);
         tracking::updated(resource, old_value, &mut new, owners, requested.as_ref(), &writer, self.now());
@@ -535,27 +550,24 @@ pub(crate) fn check_type(resource: &Resource, object: &Value) -> Result<()> {
     Ok(())
 }
 
-/// Unknown fields are refused, or dropped with a warning.
-fn settle_fields(resource: &Resource, object: &mut Value, validation: FieldValidation, warnings: &mut Vec<String>) -> Result<()> {
-    if validation != FieldValidation::Ignore {
-        let unknown: Vec<String> = resource
-            .validator
-            .validate(object)
-            .into_iter()
-            .filter(|error| error.problem == Problem::Unknown)
-            .map(|error| format!("unknown field \"{}\"", error.path))
-            .collect();
-        if !unknown.is_empty() {
-            if validation == FieldValidation::Strict {
+/// Unknown fields, and those given twice, are refused, or dropped with a warning.
+fn settle_fields(resource: &Resource, object: &mut Value, options: &WriteOptions, warnings: &mut Vec<String>) -> Result<()> {
+    if options.field_validation != FieldValidation::Ignore {
+        let unknown = resource.validator.validate(object).into_iter().filter(|error| error.problem == Problem::Unknown);
+        let unknown = unknown.map(|error| format!("unknown field \"{}\"", error.path));
+        let twice = options.duplicates.iter().map(|path| format!("duplicate field \"{path}\""));
+        let wrong: Vec<String> = unknown.chain(twice).collect();
+        if !wrong.is_empty() {
+            if options.field_validation == FieldValidation::Strict {
                 return Err(ApiError::bad_request(format!(
                     "{} in version \"{}\" cannot be handled as a {}: strict decoding error: {}",
                     resource.kind,
                     resource.version,
                     resource.kind,
-                    unknown.join(", ")
+                    wrong.join(", ")
                 )));
             }
-            warnings.extend(unknown);
+            warnings.extend(wrong);
         }
     }
     resource.validator.prune(object);
@@ -685,6 +697,18 @@ fn settle_name(resource: &Resource, object: &mut Value) -> Result<()> {
         Some(cause) => Err(ApiError::invalid(resource.about(name), vec![cause])),
         None => Ok(()),
     }
+}
+
+/// A patch cannot make an object another one. (Whoever sends a whole object with another uid means
+/// another object: a conflict.)
+fn check_uid(resource: &Resource, old: &Value, new: &Value) -> Result<()> {
+    let uid = objects::text(new, "uid");
+    if uid.is_empty() || uid == objects::text(old, "uid") {
+        return Ok(());
+    }
+    let message = format!("Invalid value: \"{}\": field is immutable", uid.escape_default());
+    let cause = Cause { field: "metadata.uid".to_owned(), reason: "FieldValueInvalid", message };
+    Err(ApiError::invalid(resource.about(objects::text(old, "name")), vec![cause]))
 }
 
 /// The name and namespace in the body must be those of the address.

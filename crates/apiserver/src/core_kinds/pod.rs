@@ -3,6 +3,8 @@
 use fermion_api::Invalid;
 use serde_json::{Map, Value, json};
 
+use super::fill as or;
+
 /// Grace given to a pod's processes when nothing is said, in seconds.
 pub(crate) const GRACE_PERIOD_DEFAULT_S: u64 = 30;
 
@@ -31,13 +33,6 @@ pub(crate) fn set_defaults(mut object: Value) -> Result<Value, Vec<Invalid>> {
     or(status, "phase", || "Pending".into());
     or(status, "qosClass", || class.into());
     Ok(object)
-}
-
-fn or(object: &mut Value, field: &str, default: impl FnOnce() -> Value) {
-    let value = &mut object[field];
-    if value.is_null() {
-        *value = default();
-    }
 }
 
 /// The items of a list, without making it when it is missing.
@@ -123,6 +118,9 @@ pub(crate) fn check(object: &Value, old: Option<&Value>) -> Vec<Invalid> {
             names.push(name);
             if container["image"].as_str().unwrap_or_default().trim().is_empty() {
                 problems.push(Invalid::new(at("image"), "is required"));
+            }
+            if !matches!(container["imagePullPolicy"].as_str(), Some("Always" | "IfNotPresent" | "Never")) {
+                problems.push(Invalid::new(at("imagePullPolicy"), "must be Always, IfNotPresent or Never"));
             }
             check_amounts(&at("resources"), &container["resources"], &mut problems);
             check_mounts(&at("volumeMounts"), container, spec, &mut problems);

@@ -204,7 +204,7 @@ fn documents_of_custom_kinds_are_shared_while_their_kinds_stay() {
 
 #[test]
 fn version_2_is_one_document_without_what_it_does_not_know() {
-    let document: Value = serde_json::from_slice(&documents().version_2()).unwrap();
+    let document: Value = serde_json::from_slice(&documents().version_2().0).unwrap();
     assert_eq!(document["swagger"], "2.0");
     let mut open = vec![&document];
     while let Some(value) = open.pop() {
@@ -226,4 +226,38 @@ fn version_2_is_one_document_without_what_it_does_not_know() {
     assert_eq!(body["schema"], json!({"$ref": "#/definitions/io.k8s.api.core.v1.Pod"}));
     assert_eq!(create["responses"]["201"]["schema"], json!({"$ref": "#/definitions/io.k8s.api.core.v1.Pod"}));
     assert!(document["definitions"]["dev.fermion.ai.v1alpha1.TrainingJob"]["properties"]["spec"]["properties"]["roles"].is_object());
+}
+
+/// What kubectl asks of every schema before it reads any of them: kube-openapi's `pkg/util/proto/document.go`.
+#[test]
+fn version_2_is_a_document_that_kubectl_reads() {
+    let documents = documents();
+    let document: Value = serde_json::from_slice(&documents.version_2().0).unwrap();
+    let definitions = document["definitions"].as_object().unwrap();
+    let mut open: Vec<(String, &Value)> = definitions.iter().map(|(name, schema)| (name.clone(), schema)).collect();
+    while let Some((at, schema)) = open.pop() {
+        let fields = schema.as_object().unwrap_or_else(|| panic!("{at}: {schema}"));
+        if fields.contains_key("$ref") {
+            assert!(!fields.contains_key("type") && !fields.contains_key("properties"), "{at}: {schema}");
+            continue;
+        }
+        match fields.get("type") {
+            None => {}
+            Some(Value::String(of)) if of == "array" => assert!(fields.get("items").is_some_and(Value::is_object), "{at}: {schema}"),
+            Some(Value::String(of)) => {
+                assert!(["object", "string", "number", "integer", "boolean"].contains(&of.as_str()), "{at}: {schema}");
+            }
+            Some(other) => panic!("{at}: {other} is no type"),
+        }
+        for (name, property) in fields.get("properties").and_then(Value::as_object).into_iter().flatten() {
+            open.push((format!("{at}.{name}"), property));
+        }
+        for part in ["items", "additionalProperties"] {
+            open.extend(fields.get(part).filter(|part| part.is_object()).map(|schema| (format!("{at}.{part}"), schema)));
+        }
+    }
+    let (protobuf, hash) = documents.version_2_protobuf();
+    assert!(protobuf.starts_with(b"\x0a\x032.0"), "it begins with its version");
+    assert_ne!(hash, documents.version_2().1);
+    assert_eq!(protobuf.as_ptr(), documents.version_2_protobuf().0.as_ptr(), "it is made once");
 }

@@ -3,6 +3,8 @@
 //! Version 2 has no alternatives (`oneOf`, `anyOf`, `not`) and no `nullable`; what used them is
 //! described without. Bodies are parameters there, and schemas stand under `definitions`.
 
+pub(super) mod protobuf;
+
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
@@ -51,6 +53,14 @@ fn schema(value: Value) -> Value {
                 return Value::Object(fields);
             }
             fields.retain(|keyword, _| !UNKNOWN.contains(&keyword.as_str()));
+            // Clients that check objects by this document refuse every property that it does not name.
+            if fields.get("x-kubernetes-preserve-unknown-fields") == Some(&Value::Bool(true)) {
+                fields.remove("properties");
+            }
+            // And they read no document in which a list does not say what it holds.
+            if fields.get("type").is_some_and(|of| *of == "array") && !fields.contains_key("items") {
+                fields.remove("type");
+            }
             let converted = fields.into_iter().map(|(keyword, value)| match (keyword.as_str(), value) {
                 ("$ref", Value::String(target)) => (keyword, renamed(&target).into()),
                 ("properties", Value::Object(properties)) => {

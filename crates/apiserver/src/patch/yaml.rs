@@ -1,4 +1,4 @@
-//! The body of an apply: YAML, of which JSON is a part.
+//! Bodies in YAML, of which JSON is a part: every apply, and whatever says so.
 //!
 //! YAML can say much with few bytes: aliases repeat what was written once. So what a document
 //! comes to is counted while it is read, and bounded.
@@ -10,6 +10,7 @@ use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess,
 use serde_json::{Map, Value};
 
 use super::PATCH_DEPTH_MAX;
+use crate::request::duplicate_fields;
 
 /// YAML documents that are longer are refused; JSON may be as long as a request. The reader of
 /// YAML takes a microsecond and some hundred bytes for each bracket of a document, before its
@@ -40,8 +41,11 @@ pub enum YamlError {
 /// When it is none, has a key twice, or is larger or deeper than the bounds here.
 pub fn parse(body: &[u8]) -> Result<Value, YamlError> {
     // What clients mostly send. A JSON reader is also the faster one.
-    if let Ok(value) = serde_json::from_slice(body) {
-        return Ok(value);
+    if let Ok((value, twice)) = duplicate_fields::read(body) {
+        return match twice.first() {
+            None => Ok(value),
+            Some(path) => Err(YamlError::Malformed { detail: format!("key {path:?} already set in map") }),
+        };
     }
     if body.len() > YAML_BYTES_MAX {
         return Err(YamlError::TooLarge);
@@ -178,7 +182,18 @@ mod tests {
 
     #[test]
     fn what_is_not_one_document_is_refused() {
-        for text in ["a: 1\na: 2\n", "a: 1\n---\nb: 2\n", "[a]: 1\n", "a: .inf\n", "a: [", "a: *x\n", "a: !t x\n", "\u{0}", "a: 'x"] {
+        for text in [
+            "a: 1\na: 2\n",
+            "a: 1\n---\nb: 2\n",
+            "[a]: 1\n",
+            "a: .inf\n",
+            "a: [",
+            "a: *x\n",
+            "a: !t x\n",
+            "\u{0}",
+            "a: 'x",
+            "{\"a\": 1, \"a\": 2}",
+        ] {
             assert!(matches!(parse(text.as_bytes()), Err(YamlError::Malformed { .. })), "{text}");
         }
         assert!(matches!(parse(b"\xff\xfe"), Err(YamlError::Malformed { .. })));

@@ -104,6 +104,11 @@ impl Stage {
         self.call(Method::PATCH, path, "application/merge-patch+json", body.to_string()).await
     }
 
+    pub(crate) async fn accepting(&self, path: &str, accept: &str) -> Answer {
+        let request = Request::get(path).header(header::AUTHORIZATION, format!("Bearer {}", self.token)).header(header::ACCEPT, accept);
+        answer(&self.api, request.body(Body::empty()).expect("a request")).await
+    }
+
     pub(crate) async fn delete(&self, path: &str) -> Answer {
         self.call(Method::DELETE, path, "", "").await
     }
@@ -145,6 +150,11 @@ pub(crate) async fn call(api: &Arc<Api>, token: &str, method: Method, path: &str
         .header(header::CONTENT_TYPE, content_type)
         .body(body.into())
         .expect("a request");
+    answer(api, request).await
+}
+
+/// Sends a request as it is and reads the whole answer.
+async fn answer(api: &Arc<Api>, request: Request<Body>) -> Answer {
     let response = api.router().oneshot(request).await.expect("an answer");
     let (parts, body) = response.into_parts();
     let bytes = body.collect().await.expect("a whole answer").to_bytes();

@@ -28,6 +28,15 @@ kubectl wait tj/net -n own '--for=jsonpath={.status.phase}=Suspended' --timeout=
 step "its table"
 kubectl get trainingjobs
 kubectl get tj net -o wide
+step "a list of kinds"
+{
+  printf 'apiVersion: v1\nkind: List\nitems:\n'
+  for item in "$(job listed)" "$(cat manifests/gadgets.yaml)" "$(cat manifests/pod.yaml)"; do
+    sed 's/^/  /; 1s/^ /-/' <<<"$item"
+  done
+} | kubectl apply --dry-run=server -f -
+step "an unknown field in a list of kinds"
+{ printf 'apiVersion: v1\nkind: List\nitems:\n'; job typo | sed 's/replicas/replicsa/; s/^/  /; 1s/^ /-/'; } | kubectl apply -f -
 step "by its category"
 quietly get fermion -o name 2>&1 | grep trainingjob
 step "an unknown field"

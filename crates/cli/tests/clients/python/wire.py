@@ -13,8 +13,6 @@ JSON = "application/json"
 def ask(method, path, body=None, **headers):
     """Sends a request; headers are given with `_` for `-`."""
     headers = {name.replace("_", "-"): value for name, value in headers.items()}
-    # A server may close a connection on which it refused a body that it did not read.
-    headers["Connection"] = "close"
     api.update_params_for_auth(headers, [], ["BearerToken"])
     if body is not None and not isinstance(body, (bytes, str)):
         body = json.dumps(body)
