@@ -118,6 +118,11 @@ impl Suite {
         self.name == "own"
     }
 
+    /// Whether it runs containers. A kube-apiserver alone, which is what we compare with, runs none.
+    pub fn runs_containers(&self) -> bool {
+        self.name == "containers"
+    }
+
     /// Where the answers to this script are written down.
     pub fn answers_file(&self, whose: Whose) -> PathBuf {
         let of = match whose {

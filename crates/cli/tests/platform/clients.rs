@@ -21,8 +21,8 @@ fn suites() -> Vec<Suite> {
 /// Runs a script against a server of its own and compares what it prints with what is written down.
 #[track_caller]
 fn answers_as_written_down(client: Client, name: &str) {
-    let platform = Platform::start(FERMION, Node::None);
     let suite = Suite::new(Path::new(SCRIPTS), client, name);
+    let platform = Platform::start(FERMION, if suite.runs_containers() { Node::Local } else { Node::None });
     let printed = suite.run(&platform.kubeconfig(), &platform.server()).unwrap_or_else(|error| panic!("{error:#}"));
     suite.check(Whose::Fermion, &printed).unwrap_or_else(|error| panic!("{error:#}"));
 }
@@ -120,6 +120,16 @@ fn python_elects_a_leader_by_lease() {
 #[test]
 fn requests_on_the_wire_are_answered_as_written_down() {
     answers_as_written_down(Client::Python, "wire");
+}
+
+#[test]
+fn python_works_in_running_containers() {
+    answers_as_written_down(Client::Python, "containers");
+}
+
+#[test]
+fn node_works_in_running_containers() {
+    answers_as_written_down(Client::Node, "containers");
 }
 
 #[test]

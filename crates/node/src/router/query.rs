@@ -21,8 +21,9 @@ impl Query {
     /// Whether a flag is set; `?flag` and `?flag=1` mean yes.
     pub(super) fn flag(&self, name: &str) -> Result<bool, Refusal> {
         match self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str()) {
-            None | Some("false" | "0") => Ok(false),
-            Some("" | "true" | "1") => Ok(true),
+            None | Some("false" | "0" | "False" | "FALSE" | "f" | "F") => Ok(false),
+            // Python's client writes its own words for it.
+            Some("" | "true" | "1" | "True" | "TRUE" | "t" | "T") => Ok(true),
             Some(other) => Err(Refusal::bad_request(format!("{name}={other}: must be true or false"))),
         }
     }

@@ -15,7 +15,8 @@ fn main() -> Result<ExitCode> {
     let record = arguments.iter().any(|argument| argument == "--record");
     arguments.retain(|argument| argument != "--record");
     let [binaries, scripts, filter @ ..] = arguments.as_slice() else { anyhow::bail!(USAGE) };
-    let wanted = |suite: &Suite| !suite.is_own() && filter.iter().all(|filter| suite.full_name().contains(filter.as_str()));
+    let comparable = |suite: &Suite| !suite.is_own() && !suite.runs_containers();
+    let wanted = |suite: &Suite| comparable(suite) && filter.iter().all(|filter| suite.full_name().contains(filter.as_str()));
     let suites: Vec<Suite> = Suite::all(Path::new(scripts))?.into_iter().filter(wanted).collect();
     anyhow::ensure!(!suites.is_empty(), "no script is called so");
     let kubernetes = Kubernetes::start(Path::new(binaries))?;

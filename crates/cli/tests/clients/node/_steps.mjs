@@ -2,6 +2,8 @@
 import * as k8s from '@kubernetes/client-node';
 
 const WAIT_MS = 60_000;
+/** How long the first pod of a platform may take: its image is built before. */
+export const FIRST_POD_WAIT_MS = 180_000;
 
 export const config = new k8s.KubeConfig();
 config.loadFromDefault();
@@ -35,8 +37,8 @@ export async function refused(run) {
 }
 
 /** Waits until `look` finds something, and answers it. */
-export async function eventually(what, look) {
-  const end = Date.now() + WAIT_MS;
+export async function eventually(what, look, waitMs = WAIT_MS) {
+  const end = Date.now() + waitMs;
   for (;;) {
     const found = await look();
     if (found) return found;

@@ -17,6 +17,10 @@ WAIT_S = 60
 """How long a script waits for something that should happen soon."""
 
 
+FIRST_POD_WAIT_S = 180
+"""How long the first pod of a platform may take: its image is built before."""
+
+
 def step(title):
     """Begins a step; its title is unique in its script."""
     print(f"\n### {title}", flush=True)
@@ -58,9 +62,9 @@ def show_status(code, body):
         print("  cause:", cause.get("field"), cause.get("reason"), "-", cause.get("message"))
 
 
-def eventually(what, look):
+def eventually(what, look, wait_s=WAIT_S):
     """Waits until `look` finds something, and answers it."""
-    end = time.monotonic() + WAIT_S
+    end = time.monotonic() + wait_s
     while True:
         found = look()
         if found:
