@@ -4,10 +4,12 @@
 //! authentication; only this process is told the address. Clients speak
 //! - WebSocket, sub-protocols `v5.channel.k8s.io` and `v4.channel.k8s.io` ([`exec`]): ended here and
 //!   translated, since containerd knows no v5 and v4 cannot tell the end of the input;
+//!   For ports, with `v4.channel.k8s.io`, likewise ([`ports`]);
 //! - WebSocket carrying SPDY, `SPDY/3.1+portforward.k8s.io` ([`tunnel`]);
 //! - SPDY/3.1 itself ([`raw`]): copied byte for byte.
 
 pub(crate) mod exec;
+pub(crate) mod ports;
 pub(crate) mod raw;
 mod spdy;
 pub(crate) mod tunnel;

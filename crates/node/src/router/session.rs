@@ -17,7 +17,7 @@ use crate::cri::v1;
 use crate::pod::sandbox::{CONTAINER_NAME, POD_UID};
 use crate::shared::Shared;
 use crate::streaming::exec::{MESSAGE_BYTES_MAX, PROTOCOLS, Streams};
-use crate::streaming::{exec as session, raw, tunnel};
+use crate::streaming::{exec as session, ports, raw, tunnel};
 
 type ContainerPath = Path<(String, String, String)>;
 
@@ -93,10 +93,28 @@ pub(super) async fn port_forward(
     match kind {
         Kind::Spdy => raw_copy(parts, &url).await,
         Kind::WebSocket => {
-            let upgrade = websocket(&mut parts, &[tunnel::PROTOCOL]).await?;
-            Ok(upgrade.on_upgrade(move |socket| tunnel::serve(socket, url)))
+            let upgrade = websocket(&mut parts, &[tunnel::PROTOCOL, ports::PROTOCOL]).await?;
+            if upgrade.selected_protocol().is_some_and(|protocol| protocol == tunnel::PROTOCOL) {
+                return Ok(upgrade.on_upgrade(move |socket| tunnel::serve(socket, url)));
+            }
+            let wanted = wanted_ports(&Query::parse(parts.uri.query()))?;
+            Ok(upgrade.on_upgrade(move |socket| ports::serve(socket, url, wanted)))
         }
     }
+}
+
+/// The ports that a client names: `ports=80&ports=443`, or `ports=80,443`.
+fn wanted_ports(query: &Query) -> Result<Vec<u16>, Refusal> {
+    let given = query.all("ports");
+    let mut ports = Vec::new();
+    for text in given.iter().flat_map(|list| list.split(',')) {
+        let port = text.trim().parse().ok().filter(|port| *port > 0);
+        ports.push(port.ok_or_else(|| Refusal::bad_request(format!("ports={text}: must be numbers from 1 to 65535")))?);
+    }
+    if ports.is_empty() || ports.len() > ports::PORTS_MAX {
+        return Err(Refusal::bad_request(format!("name the ports to forward, at most {}: ?ports=80,443", ports::PORTS_MAX)));
+    }
+    Ok(ports)
 }
 
 fn streams(query: &Query) -> Result<Streams, Refusal> {
@@ -169,4 +187,20 @@ async fn raw_copy(mut parts: Parts, url: &str) -> Result<Response, Refusal> {
     let client: OnUpgrade =
         parts.extensions.remove().ok_or_else(|| Refusal::bad_request("the connection cannot be switched to SPDY/3.1"))?;
     raw::serve(&parts.headers, client, url).await.map_err(|error| Refusal::internal(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_are_named_in_two_ways() {
+        let wanted = |query: &str| wanted_ports(&Query::parse(Some(query))).ok();
+        assert_eq!(wanted("ports=80&ports=443"), Some(vec![80, 443]));
+        assert_eq!(wanted("ports=80,%20443"), Some(vec![80, 443]));
+        let many = format!("ports={}", vec!["1"; ports::PORTS_MAX + 1].join(","));
+        for wrong in ["", "ports=", "ports=0", "ports=65536", "ports=http", "ports=-1", &many] {
+            assert_eq!(wanted(wrong), None, "{wrong}");
+        }
+    }
 }

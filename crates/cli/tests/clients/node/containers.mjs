@@ -1,4 +1,4 @@
-// Running containers: what they print, and commands inside of them.
+// Running containers: what they print, commands inside of them, and their ports.
 import { once } from 'node:events';
 import { PassThrough, Readable } from 'node:stream';
 import * as k8s from '@kubernetes/client-node';
@@ -83,6 +83,15 @@ step('a command that reads to the end');
 show((await run(['sh', '-c', 'cat; echo end'], Readable.from([Buffer.from('something\n')]))).out);
 step('a megabyte');
 show((await run(['sh', '-c', "head -c 1000000 /dev/zero | tr '\\0' x"])).out.length);
+
+step('a port');
+const answer = kept();
+const request = new PassThrough();
+const forwarding = await new k8s.PortForward(config).portForward(ns, 'talker', [8000], answer, kept(), request);
+request.write('GET / HTTP/1.0\r\n\r\n');
+await eventually('an answer', () => answer.text.includes('</html>'));
+show(answer.text.split('\r\n')[0]);
+forwarding.close();
 
 await core.deleteNamespacedPod({ namespace: ns, name: 'talker' });
 await done(ns);

@@ -1,10 +1,10 @@
-"""Running containers: what they print, commands inside of them and their terminals."""
+"""Running containers: what they print, commands inside of them, their terminals and ports."""
 
 import json
 
 from _steps import FIRST_POD_WAIT_S, WAIT_S, client, done, eventually, namespace, refused, show, step
 from kubernetes import watch
-from kubernetes.stream import stream
+from kubernetes.stream import portforward, stream
 
 NS = namespace("python-containers")
 core = client.CoreV1Api()
@@ -90,6 +90,27 @@ show([terminal.read_stdout().strip(), terminal.returncode])
 step("a command in what is not there")
 with refused():
     stream(core.connect_get_namespaced_pod_exec, "nobody", NS, command=["true"], stdout=True)
+
+step("a port, and one where nobody listens")
+forwarding = portforward(core.connect_get_namespaced_pod_portforward, "talker", NS, ports="8000,8001")
+
+
+def received(port, request=b""):
+    """What comes back from a port until its end."""
+    connection = forwarding.socket(port)
+    connection.settimeout(WAIT_S)
+    if request:
+        connection.sendall(request)
+    answer = b""
+    while part := connection.recv(65536):
+        answer += part
+    return answer
+
+
+show(received(8001).decode())
+show("refused" in forwarding.error(8001))
+show(received(8000, b"GET / HTTP/1.0\r\n\r\n").split(b"\r\n")[0].decode())
+show(forwarding.error(8000))
 
 core.delete_namespaced_pod("talker", NS)
 done(NS)
