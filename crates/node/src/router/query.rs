@@ -44,7 +44,7 @@ mod tests {
 
     #[test]
     fn queries_keep_repeated_keys_and_refuse_nonsense() {
-        let query = Query::parse(Some("command=sh&command=-c&command=a%20b&tty&stdin=true&stdout=0&tail=x&n=-1&m=7"));
+        let query = Query::parse(Some("command=sh&command=-c&command=a%20b&tty&stdin=True&stdout=0&tail=x&n=-1&m=7"));
         assert_eq!(query.all("command"), ["sh", "-c", "a b"]);
         assert_eq!(query.flag("tty").ok(), Some(true));
         assert_eq!(query.flag("stdin").ok(), Some(true));
