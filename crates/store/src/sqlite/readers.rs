@@ -7,6 +7,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::plan_once;
 use crate::error::Error;
 
 /// Connections for reads of one row. Apart from the others, so that long lists never hold up a get.
@@ -119,6 +120,7 @@ fn open(database: &PathBuf) -> Result<Connection, Error> {
     let connection = Connection::open_with_flags(database, flags).map_err(failed)?;
     connection.busy_timeout(BUSY_TIMEOUT).map_err(failed)?;
     connection.pragma_update(None, "query_only", true).map_err(failed)?;
+    plan_once(&connection).map_err(failed)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
     Ok(connection)
 }
