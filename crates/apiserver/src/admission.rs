@@ -14,7 +14,7 @@
 //! function over the object and what had to be read for it. Hooks outside are in [`webhook`].
 
 mod connection;
-mod lifecycle;
+pub(crate) mod lifecycle;
 pub(crate) mod limits;
 mod service_account;
 pub(crate) mod webhook;

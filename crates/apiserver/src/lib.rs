@@ -64,8 +64,8 @@ pub use clock::{Clock, ManualClock, SystemClock};
 pub use encryption::{KeySource, Keyring, KeyringError, Resealed, RotationError};
 pub use identity::{ADMINISTRATORS, AUTHENTICATED, COMPONENTS, Identity, TokenSigner};
 
-use admission::limits;
 use admission::webhook::{TargetPolicy, Webhooks};
+use admission::{lifecycle, limits};
 use authorize::follow::Access;
 use catalog::Catalog;
 use definitions::Definitions;
@@ -87,6 +87,7 @@ pub struct Api {
     credentials: Credentials,
     access: Access,
     webhooks: Webhooks,
+    namespaces: Followed<lifecycle::Phase>,
     limit_ranges: Followed<serde_json::Value>,
     quotas: Quotas,
     fairness: Fairness,
@@ -141,6 +142,7 @@ impl Api {
             credentials: Credentials::new(),
             access: Access::new(),
             webhooks: Webhooks::new(TargetPolicy { allow_local: options.allow_local_webhooks }),
+            namespaces: Followed::new(lifecycle::NAMESPACES, lifecycle::read),
             limit_ranges: Followed::new(limits::LIMIT_RANGES, limits::read),
             quotas: Quotas::new(),
             fairness: Fairness::new(),

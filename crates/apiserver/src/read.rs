@@ -446,6 +446,17 @@ pub(crate) fn partial(object: &Value) -> Value {
     json!({"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata", "metadata": object["metadata"]})
 }
 
+/// The same from the object's JSON text. Nothing but metadata is read: watchers of every kind want
+/// this of every write.
+pub(crate) fn partial_of(object: &[u8]) -> Result<Value> {
+    #[derive(serde::Deserialize)]
+    struct Object {
+        metadata: Value,
+    }
+    let object: Object = serde_json::from_slice(object).map_err(|error| ApiError::internal(format!("a stored object: {error}")))?;
+    Ok(json!({"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata", "metadata": object.metadata}))
+}
+
 pub(crate) fn object_response(resource: &Resource, stored: &Stored, format: Format, query: &Query) -> Result<Response<Body>> {
     if format == Format::Json {
         return Ok(raw_response(StatusCode::OK, stored.body.clone()));

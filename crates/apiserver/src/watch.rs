@@ -14,7 +14,7 @@ use crate::Api;
 use crate::catalog::{Resource, Source};
 use crate::encryption::Watch;
 use crate::error::{ApiError, Result};
-use crate::read::{Format, Selection, include_object, partial};
+use crate::read::{Format, Selection, include_object, partial_of};
 use crate::request::Query;
 use crate::table::{IncludeObject, table};
 
@@ -190,7 +190,10 @@ impl Writer {
     /// The line for a change, as seen through the selectors: an object that came into view is
     /// added, one that left it is deleted.
     fn event(&mut self, event: &Event) -> Result<Option<Bytes>> {
-        let served = |stored: &Arc<Stored>| self.resource.as_served((**stored).clone()).map(Arc::new);
+        // Only a kind with several versions may be stored in another form than it is served in.
+        let served = |stored: &Arc<Stored>| {
+            if self.resource.is_served_as_stored() { Ok(stored.clone()) } else { self.resource.as_served((**stored).clone()).map(Arc::new) }
+        };
         let event = &Event {
             revision: event.revision,
             kind: event.kind,
@@ -235,20 +238,18 @@ impl Writer {
         if self.format == Format::Json {
             return Ok(line(type_, &stored.body));
         }
+        if self.format == Format::Metadata {
+            return Ok(line(type_, partial_of(&stored.body)?.to_string().as_bytes()));
+        }
         let value = match value {
             Some(value) => value,
             None => crate::write::parse_stored(stored)?,
         };
-        let shown = if self.format == Format::Table {
-            let mut shown = table(&self.resource.columns, std::slice::from_ref(&value), self.include, self.clock.now());
-            shown["metadata"] = json!({"resourceVersion": value["metadata"]["resourceVersion"]});
-            if std::mem::replace(&mut self.headed, true) {
-                shown["columnDefinitions"] = Value::Null;
-            }
-            shown
-        } else {
-            partial(&value)
-        };
+        let mut shown = table(&self.resource.columns, std::slice::from_ref(&value), self.include, self.clock.now());
+        shown["metadata"] = json!({"resourceVersion": value["metadata"]["resourceVersion"]});
+        if std::mem::replace(&mut self.headed, true) {
+            shown["columnDefinitions"] = Value::Null;
+        }
         Ok(line(type_, shown.to_string().as_bytes()))
     }
 

@@ -2,17 +2,32 @@
 //! the platform needs stay.
 
 use axum::http::StatusCode;
-use fermion_store::Key;
+use fermion_store::{Key, Stored};
 use serde_json::{Value, json};
 
 use super::{Operation, Request};
 use crate::Api;
 use crate::error::{About, ApiError, Result};
 use crate::objects;
-use crate::write::parse_stored;
 
 /// Namespaces that nobody may delete.
 const NEEDED: [&str; 2] = ["default", fermion_api::labels::SYSTEM_NAMESPACE];
+
+/// Where namespaces are stored.
+pub(crate) const NAMESPACES: &str = "namespaces";
+
+/// Whether a namespace takes objects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    Active,
+    Terminating,
+}
+
+/// Reads a stored namespace.
+pub(crate) fn read(stored: &Stored) -> Result<Phase, String> {
+    let namespace: Value = serde_json::from_slice(&stored.body).map_err(|error| error.to_string())?;
+    Ok(if objects::is_being_deleted(&namespace) { Phase::Terminating } else { Phase::Active })
+}
 
 /// Refuses to make something in a namespace that does not take it.
 pub(super) async fn check_namespace(api: &Api, request: &Request<'_>) -> Result<()> {
@@ -20,20 +35,22 @@ pub(super) async fn check_namespace(api: &Api, request: &Request<'_>) -> Result<
     if request.operation != Operation::Create || request.namespace.is_empty() || !request.origin.subresource.is_empty() {
         return Ok(());
     }
-    let about = About { group: "", plural: "namespaces", kind: "Namespace", name: request.namespace };
-    let stored = api
-        .store
-        .get(&Key::new("namespaces", "", request.namespace))
-        .await
-        .map_err(|error| ApiError::from_store(&error, about))?
-        .ok_or_else(|| ApiError::not_found(about))?;
-    takes_objects(request, &parse_stored(&stored)?)
+    let about = About { group: "", plural: NAMESPACES, kind: "Namespace", name: request.namespace };
+    let failed = |error| ApiError::from_store(&error, about);
+    let key = Key::new(NAMESPACES, "", request.namespace);
+    let followed = api.namespaces.all(&api.store).await.map_err(failed)?;
+    let phase = match followed.get(&key) {
+        Some(phase) => **phase,
+        // Made on another server that shares the database, and not heard of here yet.
+        None => read(&api.store.get(&key).await.map_err(failed)?.ok_or_else(|| ApiError::not_found(about))?).map_err(ApiError::internal)?,
+    };
+    match phase {
+        Phase::Active => Ok(()),
+        Phase::Terminating => Err(terminating(request)),
+    }
 }
 
-fn takes_objects(request: &Request<'_>, namespace: &Value) -> Result<()> {
-    if !objects::is_being_deleted(namespace) {
-        return Ok(());
-    }
+fn terminating(request: &Request<'_>) -> ApiError {
     let name = request.namespace;
     // Controllers look for this cause to tell an end from a lack of rights.
     let details = json!({
@@ -46,7 +63,7 @@ fn takes_objects(request: &Request<'_>, namespace: &Value) -> Result<()> {
             "field": "metadata.namespace",
         }],
     });
-    Err(ApiError {
+    ApiError {
         details: Some(details),
         ..ApiError::new(
             StatusCode::FORBIDDEN,
@@ -56,7 +73,7 @@ fn takes_objects(request: &Request<'_>, namespace: &Value) -> Result<()> {
                 request.resource.plural, request.name
             ),
         )
-    })
+    }
 }
 
 /// Refuses to delete what the platform needs.
