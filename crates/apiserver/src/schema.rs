@@ -115,7 +115,7 @@ struct Node {
 }
 
 /// What a `x-kubernetes-int-or-string` field holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum IntOrString {
     /// Any integer or text.
     Any,
@@ -126,7 +126,7 @@ enum IntOrString {
 }
 
 /// What holds for properties that are not declared.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Hash)]
 enum Additional {
     /// Nothing is said: they are unknown.
     #[default]

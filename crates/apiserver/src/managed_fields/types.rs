@@ -22,7 +22,7 @@ const UNTYPED: TypeId = 0;
 
 /// One value of the schema. A value may be a map, a list or neither: which of the rules counts is
 /// seen from the value.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 struct TypeNode {
     /// Declared fields by name, in order.
     fields: Vec<(Box<str>, TypeId)>,
@@ -38,7 +38,7 @@ struct TypeNode {
 }
 
 /// How a list is merged (`x-kubernetes-list-type`).
-#[derive(Debug, Default, Clone, PartialEq)]
+#[derive(Debug, Default, Clone, PartialEq, Eq, Hash)]
 pub(super) enum ListType {
     /// As a whole.
     #[default]
@@ -50,7 +50,7 @@ pub(super) enum ListType {
 }
 
 /// A field that tells the items of a list apart.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct ListKey {
     pub(super) name: Box<str>,
     /// What counts when an item leaves it out.

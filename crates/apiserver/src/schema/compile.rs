@@ -1,5 +1,6 @@
 //! From a schema document to a [`Validator`].
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::sync::LazyLock;
 
@@ -9,8 +10,8 @@ use serde_json::{Map, Value};
 
 use super::format::{IntegerFormat, TextFormat};
 use super::{
-    Additional, Bound, IntOrString, JsonType, Node, NodeId, PATTERN_BYTES_MAX, SCHEMA_DEPTH_MAX, SCHEMA_NODES_MAX, SchemaError, Validator,
-    core_kinds, rules,
+    Additional, Bound, CountRules, IntOrString, JsonType, Node, NodeId, NumberRules, PATTERN_BYTES_MAX, SCHEMA_DEPTH_MAX, SCHEMA_NODES_MAX,
+    SchemaError, TextRules, Validator, core_kinds, rules,
 };
 
 /// Keywords that restrict objects and are not implemented.
@@ -55,14 +56,17 @@ pub(super) enum Extent {
 }
 
 pub(super) fn compile(schema: &Value, extent: Extent) -> Result<Validator, SchemaError> {
-    let mut compiler = Compiler { document: schema, nodes: Vec::new(), references: HashMap::new(), metadata: None, extent };
+    let mut compiler =
+        Compiler { document: schema, nodes: Vec::new(), references: HashMap::new(), alike: HashMap::new(), metadata: None, extent };
     let mut root = compiler.schema(schema, &Place::root())?;
     if extent != Extent::Value {
         // The root may be shared with a definition that refers to it, which is no whole object.
         root = compiler.resource(root)?;
     }
     compiler.link();
-    Ok(Validator { nodes: compiler.nodes, root })
+    let mut nodes = compiler.nodes;
+    nodes.shrink_to_fit();
+    Ok(Validator { nodes, root })
 }
 
 /// Where in the document the compiler is.
@@ -95,6 +99,8 @@ struct Compiler<'a> {
     document: &'a Value,
     nodes: Vec<Node>,
     references: HashMap<String, NodeId>,
+    /// Nodes that others can share, by what they say.
+    alike: HashMap<Shape, NodeId>,
     /// The node of `metadata`, once needed.
     metadata: Option<NodeId>,
     extent: Extent,
@@ -126,13 +132,38 @@ impl Compiler<'_> {
                 }
                 let id = self.reserve(place)?;
                 let node = self.keywords(schema, place)?;
-                self.nodes[id] = node;
                 if schema.get("x-kubernetes-embedded-resource") == Some(&Value::Bool(true)) {
+                    self.nodes[id] = node;
                     return self.resource(id);
                 }
-                Ok(id)
+                // The root is made that of a whole object.
+                Ok(if place.depth == 0 { self.keep(id, node) } else { self.share(id, node) })
             }
             _ => Err(place.malformed("(schema)", "expected an object or a boolean")),
+        }
+    }
+
+    fn keep(&mut self, id: NodeId, node: Node) -> NodeId {
+        self.nodes[id] = node;
+        id
+    }
+
+    /// Takes a node that was there before if it says the same: schemas hold the same parts again
+    /// and again, such as a text, or all of a probe, and with its parts taken as well each is kept once.
+    fn share(&mut self, id: NodeId, node: Node) -> NodeId {
+        let Some(shape) = Shape::of(&node) else { return self.keep(id, node) };
+        match self.alike.entry(shape) {
+            Entry::Occupied(known) => {
+                // Of a node whose parts were all known nothing is left.
+                if id + 1 == self.nodes.len() {
+                    self.nodes.pop();
+                }
+                *known.get()
+            }
+            Entry::Vacant(vacant) => {
+                vacant.insert(id);
+                self.keep(id, node)
+            }
         }
     }
 
@@ -345,6 +376,7 @@ impl Compiler<'_> {
             document: &OBJECT_META,
             nodes: std::mem::take(&mut self.nodes),
             references: HashMap::new(),
+            alike: HashMap::new(),
             metadata: None,
             extent: self.extent,
         };
@@ -400,6 +432,70 @@ impl Compiler<'_> {
                 node.combined_is_open |= is_open;
             }
         }
+    }
+}
+
+/// What a node says, if that is little enough to be compared.
+#[derive(PartialEq, Eq, Hash)]
+struct Shape {
+    types: Vec<JsonType>,
+    nullable: bool,
+    int_or_string: Option<IntOrString>,
+    properties: Vec<(Box<str>, NodeId)>,
+    required: Vec<Box<str>>,
+    additional: Additional,
+    items: Option<NodeId>,
+    text_format: Option<TextFormat>,
+    integer_format: Option<IntegerFormat>,
+    map_keys: Vec<Box<str>>,
+    combined: [Vec<NodeId>; 3],
+}
+
+impl Shape {
+    fn of(node: &Node) -> Option<Self> {
+        // Every field is named, so that a new one cannot be forgotten.
+        let Node {
+            types,
+            nullable,
+            int_or_string,
+            properties,
+            required,
+            additional,
+            items,
+            allowed_values: None,
+            text: TextRules { length_min: None, length_max: None, pattern: None, format: text_format },
+            number: NumberRules { minimum: None, maximum: None, multiple_of: None, format: integer_format },
+            count:
+                CountRules { items_min: None, items_max: None, unique_items: false, properties_min: None, properties_max: None, map_keys },
+            all_of,
+            any_of,
+            one_of,
+            not: None,
+            default: None,
+            property_defaults: _,
+            declared_in_combined: _,
+            combined_is_open: _,
+            rules: None,
+            has_rules: _,
+        } = node
+        else {
+            return None;
+        };
+        let mut properties: Vec<_> = properties.iter().map(|(name, id)| (name.clone(), *id)).collect();
+        properties.sort_unstable();
+        Some(Self {
+            types: types.clone(),
+            nullable: *nullable,
+            int_or_string: *int_or_string,
+            properties,
+            required: required.clone(),
+            additional: *additional,
+            items: *items,
+            text_format: *text_format,
+            integer_format: *integer_format,
+            map_keys: map_keys.clone(),
+            combined: [all_of.clone(), any_of.clone(), one_of.clone()],
+        })
     }
 }
 

@@ -6,7 +6,7 @@ use base64::Engine as _;
 const QUANTITY_BYTES_MAX: usize = 64;
 
 /// The formats of text that are checked; all others are notes for people.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum TextFormat {
     Base64,
     Date,
@@ -66,7 +66,7 @@ impl TextFormat {
 }
 
 /// The sizes of integers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct IntegerFormat {
     minimum: i128,
     maximum: i128,

@@ -1,6 +1,7 @@
 //! From a schema document to [`FieldTypes`].
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::LazyLock;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -29,11 +30,17 @@ impl FieldTypes {
     /// [`crate::schema::Validator::compile`] to say.
     pub fn compile(schema: &Value) -> Self {
         let mut types = Self::untyped();
-        let mut compiler = Compiler { document: schema, types: &mut types, references: HashMap::new() };
+        let mut compiler = Compiler { document: schema, types: &mut types, known: HashMap::new(), alike: HashMap::new() };
         let root = compiler.schema(&[schema], 0);
-        let metadata = Compiler { document: &OBJECT_META, types: &mut types, references: HashMap::new() }.schema(&[&OBJECT_META], 0);
+        let metadata =
+            Compiler { document: &OBJECT_META, types: &mut types, known: HashMap::new(), alike: HashMap::new() }.schema(&[&OBJECT_META], 0);
+        // The root may be shared with a part of it that says as little.
+        let own = types.nodes[root].clone();
+        types.nodes.push(own);
+        let root = types.nodes.len() - 1;
         types.set_field(root, "metadata", metadata);
         types.root = root;
+        types.nodes.shrink_to_fit();
         types
     }
 
@@ -76,52 +83,73 @@ impl FieldTypes {
     }
 }
 
+struct Known {
+    id: TypeId,
+    /// Whether another node holds it.
+    told: bool,
+}
+
 struct Compiler<'a> {
     document: &'a Value,
     types: &'a mut FieldTypes,
-    /// Nodes of schemas that are referred to, by pointer; they may refer to themselves.
-    references: HashMap<&'a str, TypeId>,
+    /// The nodes there are, by the places in the document of the schemas that make them up. So a
+    /// schema that holds itself has an end, by whatever way it does.
+    known: HashMap<Vec<*const Map<String, Value>>, Known>,
+    /// Nodes by what they say: schemas hold the same parts again and again, and each is kept once.
+    alike: HashMap<TypeNode, TypeId>,
 }
 
 impl<'a> Compiler<'a> {
     /// The node of a value that all of these schemas describe.
     fn schema(&mut self, schemas: &[&'a Value], depth: usize) -> TypeId {
         let parts = self.parts(schemas);
-        // Nothing but a reference: everyone who refers to it shares its node.
-        let reference = match parts.as_slice() {
-            [Part { through: Some(pointer), .. }] => Some(*pointer),
-            _ => None,
-        };
-        if let Some(id) = reference.and_then(|pointer| self.references.get(pointer)) {
-            return *id;
+        let place: Vec<*const Map<String, Value>> = parts.iter().map(|part| std::ptr::from_ref(*part)).collect();
+        if let Some(known) = self.known.get_mut(&place) {
+            known.told = true;
+            return known.id;
         }
         if depth > SCHEMA_DEPTH_MAX || self.types.nodes.len() >= SCHEMA_NODES_MAX {
             return super::UNTYPED;
         }
         self.types.nodes.push(TypeNode::default());
         let id = self.types.nodes.len() - 1;
-        if let Some(pointer) = reference {
-            self.references.insert(pointer, id);
-        }
+        // Known before it is complete, so that it may hold itself further down.
+        self.known.insert(place.clone(), Known { id, told: false });
         let node = self.node(&parts, depth);
-        self.types.nodes[id] = node;
-        id
+        match self.alike.entry(node) {
+            // Nobody was told of the node yet, so that another one can stand for it.
+            Entry::Occupied(same) if self.known.get(&place).is_some_and(|known| !known.told) => {
+                if id + 1 == self.types.nodes.len() {
+                    self.types.nodes.pop();
+                }
+                self.known.insert(place, Known { id: *same.get(), told: true });
+                *same.get()
+            }
+            Entry::Occupied(same) => {
+                self.types.nodes[id] = same.key().clone();
+                id
+            }
+            Entry::Vacant(vacant) => {
+                self.types.nodes[id] = vacant.key().clone();
+                *vacant.insert(id)
+            }
+        }
     }
 
-    fn node(&mut self, parts: &[Part<'a>], depth: usize) -> TypeNode {
-        let first = |keyword: &str| parts.iter().find_map(|part| part.fields.get(keyword));
+    fn node(&mut self, parts: &[&'a Map<String, Value>], depth: usize) -> TypeNode {
+        let first = |keyword: &str| parts.iter().find_map(|part| part.get(keyword));
         let mut properties: Vec<(&'a str, Vec<&'a Value>)> = Vec::new();
         let mut values = Vec::new();
         let mut items = Vec::new();
         for part in parts {
-            for (name, schema) in part.fields.get("properties").and_then(Value::as_object).into_iter().flatten() {
+            for (name, schema) in part.get("properties").and_then(Value::as_object).into_iter().flatten() {
                 match properties.binary_search_by(|(other, _)| (*other).cmp(name)) {
                     Ok(place) => properties[place].1.push(schema),
                     Err(place) => properties.insert(place, (name, vec![schema])),
                 }
             }
-            values.extend(part.fields.get("additionalProperties").filter(|schema| schema.is_object()));
-            items.extend(part.fields.get("items").filter(|schema| schema.is_object()));
+            values.extend(part.get("additionalProperties").filter(|schema| schema.is_object()));
+            items.extend(part.get("items").filter(|schema| schema.is_object()));
         }
         let list = match first("x-kubernetes-list-type").and_then(Value::as_str) {
             Some("set") => ListType::Set,
@@ -143,21 +171,21 @@ impl<'a> Compiler<'a> {
 
     fn list_key(&self, name: &str, items: &[&'a Value]) -> ListKey {
         let properties = self.parts(items);
-        let schemas: Vec<&Value> = properties.iter().filter_map(|part| part.fields.get("properties")?.get(name)).collect();
-        let default = self.parts(&schemas).iter().find_map(|part| part.fields.get("default").cloned());
+        let schemas: Vec<&Value> = properties.iter().filter_map(|part| part.get("properties")?.get(name)).collect();
+        let default = self.parts(&schemas).iter().find_map(|part| part.get("default").cloned());
         ListKey { name: name.into(), default }
     }
 
     /// The schemas, with those they refer to and are combined of, the nearest first.
-    fn parts(&self, schemas: &[&'a Value]) -> Vec<Part<'a>> {
-        let mut open: Vec<(&'a Value, Option<&'a str>)> = schemas.iter().rev().map(|schema| (*schema, None)).collect();
-        let mut parts: Vec<Part<'a>> = Vec::new();
+    fn parts(&self, schemas: &[&'a Value]) -> Vec<&'a Map<String, Value>> {
+        let mut open: Vec<&'a Value> = schemas.iter().rev().copied().collect();
+        let mut parts: Vec<&'a Map<String, Value>> = Vec::new();
         let mut seen: Vec<&'a str> = Vec::new();
-        while let Some((schema, through)) = open.pop() {
+        while let Some(schema) = open.pop() {
             let Some(fields) = schema.as_object() else { continue };
             for keyword in ["oneOf", "anyOf", "allOf"] {
                 let combined = fields.get(keyword).and_then(Value::as_array).into_iter().flatten();
-                open.extend(combined.rev().map(|schema| (schema, through)));
+                open.extend(combined.rev());
             }
             let says_something = STRUCTURAL.iter().any(|keyword| fields.contains_key(*keyword));
             if let Some(pointer) = fields.get("$ref").and_then(Value::as_str).and_then(|reference| reference.strip_prefix('#'))
@@ -165,10 +193,10 @@ impl<'a> Compiler<'a> {
                 && let Some(target) = self.document.pointer(pointer)
             {
                 seen.push(pointer);
-                open.push((target, Some(pointer)));
+                open.push(target);
             }
             if says_something {
-                parts.push(Part { fields, through });
+                parts.push(fields);
             }
         }
         parts
@@ -187,9 +215,21 @@ const STRUCTURAL: [&str; 8] = [
     "x-kubernetes-preserve-unknown-fields",
 ];
 
-/// One of the schemas that describe a value together.
-struct Part<'a> {
-    fields: &'a Map<String, Value>,
-    /// The pointer it was found by, if it is only referred to.
-    through: Option<&'a str>,
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn schema_that_holds_itself_in_many_ways_takes_little() {
+        // As JSONSchemaProps does: each field is itself or something else.
+        let itself = json!({"anyOf": [{"$ref": "#/$defs/Tree"}, {"type": "object", "additionalProperties": {"$ref": "#/$defs/Tree"}}]});
+        let fields: Map<String, Value> = ('a'..='j').map(|name| (name.to_string(), itself.clone())).collect();
+        let schema = json!({"properties": {"spec": {"$ref": "#/$defs/Tree"}}, "$defs": {"Tree": {"properties": fields}}});
+        let metadata_alone = FieldTypes::compile(&json!({})).nodes.len();
+        let types = FieldTypes::compile(&schema);
+        assert!(types.nodes.len() < metadata_alone + 50, "{}", types.nodes.len());
+        assert!(types.root().field("spec").field("a").field("j").field("b").declares("c"));
+    }
 }
