@@ -59,6 +59,14 @@ impl Backend {
         }
     }
 
+    /// Whether the database answered a moment ago.
+    pub(crate) fn is_reached(&self) -> bool {
+        match self {
+            Self::Sqlite(_) => true,
+            Self::Postgres(database) => database.is_reached(),
+        }
+    }
+
     /// Asks for what other servers wrote to be published now.
     pub(crate) fn hurry(&self) {
         match self {

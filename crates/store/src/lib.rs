@@ -178,6 +178,12 @@ impl Store {
         Watch::new(self.inner.hub.clone(), self.inner.backend.clone(), scope, since)
     }
 
+    /// Whether the database can be reached, without asking it: PostgreSQL answered within the last ten
+    /// seconds, and has not lost what it acknowledged. SQLite is always there.
+    pub fn is_reached(&self) -> bool {
+        self.inner.backend.is_reached()
+    }
+
     /// The newest revision that readers and watchers of this store can see.
     pub fn revision(&self) -> u64 {
         self.inner.hub.extent().newest

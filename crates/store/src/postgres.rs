@@ -142,6 +142,10 @@ impl Database {
         Ok(newest)
     }
 
+    pub(crate) fn is_reached(&self) -> bool {
+        self.shared.feed.is_reached()
+    }
+
     pub(crate) fn hurry(&self) {
         self.shared.feed.hurry();
     }

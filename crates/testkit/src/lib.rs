@@ -2,23 +2,27 @@
 //! port, `kubectl` and HTTP against it, and the ways it can be hurt.
 //!
 //! Start with [`Platform`]. [`Suite`] runs scripts of real clients, [`Kubernetes`] is a real one to
-//! compare with. Everything here fails with words that say what is missing; nothing
-//! is skipped.
+//! compare with. [`Cluster`] is a PostgreSQL of the tests' own, [`SmallDisk`] a disk that can be
+//! filled. Everything here fails with words that say what is missing; nothing is skipped.
 
+mod cluster;
 mod http;
 mod kubectl;
 mod kubernetes;
 mod platform;
 mod running;
+mod small_disk;
 mod suite;
 mod transcript;
 mod wait;
 
+pub use cluster::{Cluster, OwnCluster, create_for_postgres, give_to_postgres};
 pub use http::{Answer, Http};
 pub use kubectl::{Kubectl, Output};
 pub use kubernetes::Kubernetes;
-pub use platform::{Node, Platform};
+pub use platform::{Database, Node, Platform};
 pub use running::Running;
+pub use small_disk::SmallDisk;
 pub use suite::{Client, Suite, Whose};
 pub use transcript::{Transcript, normalize};
 pub use wait::{eventually, eventually_within};

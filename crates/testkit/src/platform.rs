@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal};
 
-use crate::{Http, Kubectl, Output, eventually_within};
+use crate::{Cluster, Http, Kubectl, Output, eventually_within};
 
 /// How long a server may take until it is ready, in a debug build on a busy machine.
-const READY: Duration = Duration::from_secs(60);
+const READY: Duration = Duration::from_secs(120);
 /// How long a server may take to stop.
 const STOP: Duration = Duration::from_secs(30);
 /// How long its node may take until it takes pods: containerd starts first.
@@ -26,12 +26,26 @@ pub enum Node {
     Local,
 }
 
+/// What a platform keeps its objects in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Database {
+    /// SQLite in its home.
+    Sqlite,
+    /// A database of its own in the PostgreSQL that all tests share.
+    Postgres,
+}
+
+/// Files of the home that servers of one database must all have.
+const SHARED_KEYS: [&str; 2] = ["secrets.key", "service-account.key"];
+
 /// A platform under test. Dropping it ends its processes and removes everything it made.
 pub struct Platform {
     binary: PathBuf,
     node: Node,
     /// Further options of the server.
     options: Vec<String>,
+    /// Address of a PostgreSQL database; without one it is SQLite in the home.
+    database: Option<String>,
     home: PathBuf,
     /// Deletes the home at last.
     _directory: tempfile::TempDir,
@@ -45,9 +59,7 @@ impl Platform {
     /// # Panics
     /// When it does not become ready, with its log.
     pub fn start(binary: &str, node: Node) -> Self {
-        // Sockets' paths are short (107 bytes), so the home is right below the temporary folder.
-        let directory = tempfile::Builder::new().prefix("fm").rand_bytes(4).tempdir().expect("a temporary folder");
-        Self::start_in(binary, node, directory)
+        Self::start_in(binary, node, home_folder())
     }
 
     /// Starts a server without a node and with further options.
@@ -55,8 +67,10 @@ impl Platform {
     /// # Panics
     /// When it does not become ready, with its log.
     pub fn start_with(binary: &str, options: &[&str]) -> Self {
-        let directory = tempfile::Builder::new().prefix("fm").rand_bytes(4).tempdir().expect("a temporary folder");
-        Self::start_as(binary, Node::None, directory, options)
+        let mut platform = Self::prepare(binary, Node::None, home_folder());
+        platform.options = options.iter().map(|option| (*option).to_owned()).collect();
+        platform.restart();
+        platform
     }
 
     /// Starts a server whose home is (inside) the given folder.
@@ -64,16 +78,66 @@ impl Platform {
     /// # Panics
     /// When it does not become ready, with its log.
     pub fn start_in(binary: &str, node: Node, directory: tempfile::TempDir) -> Self {
-        Self::start_as(binary, node, directory, &[])
-    }
-
-    fn start_as(binary: &str, node: Node, directory: tempfile::TempDir, options: &[&str]) -> Self {
-        let options = options.iter().map(|option| (*option).to_owned()).collect();
-        let home = directory.path().join("h");
-        let address = free_address();
-        let mut platform = Self { binary: binary.into(), node, options, home, _directory: directory, process: None, address };
+        let mut platform = Self::prepare(binary, node, directory);
         platform.restart();
         platform
+    }
+
+    /// Starts a server on one of the databases.
+    ///
+    /// # Panics
+    /// When it does not become ready, with its log; when there is no PostgreSQL.
+    pub fn start_on(binary: &str, node: Node, database: Database) -> Self {
+        let mut platform = Self::prepare(binary, node, home_folder());
+        if database == Database::Postgres {
+            let cluster = Cluster::shared();
+            platform.database = Some(cluster.url(&cluster.database()));
+        }
+        platform.restart();
+        platform
+    }
+
+    /// Starts a server without a node on the PostgreSQL database at an address.
+    ///
+    /// # Panics
+    /// When it does not become ready, with its log.
+    pub fn start_at(binary: &str, database: &str) -> Self {
+        let mut platform = Self::prepare(binary, Node::None, home_folder());
+        platform.database = Some(database.to_owned());
+        platform.restart();
+        platform
+    }
+
+    /// Makes a home and chooses an address, and starts nothing yet.
+    ///
+    /// # Panics
+    /// When there is no room for a home.
+    pub fn prepared(binary: &str, database: Option<&str>) -> Self {
+        let mut platform = Self::prepare(binary, Node::None, home_folder());
+        platform.database = database.map(str::to_owned);
+        platform
+    }
+
+    fn prepare(binary: &str, node: Node, directory: tempfile::TempDir) -> Self {
+        let home = directory.path().join("h");
+        fs::create_dir_all(&home).expect("a home");
+        let address = free_address();
+        Self { binary: binary.into(), node, options: Vec::new(), database: None, home, _directory: directory, process: None, address }
+    }
+
+    /// The address of its PostgreSQL database, if it is on one.
+    pub fn database(&self) -> Option<&str> {
+        self.database.as_deref()
+    }
+
+    /// Brings the keys that belong to another server's data into this one's home.
+    ///
+    /// # Panics
+    /// When one of them is not there.
+    pub fn take_keys_of(&self, other: &Self) {
+        for name in SHARED_KEYS {
+            fs::copy(other.home.join(name), self.home.join(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
+        }
     }
 
     /// Starts the server again in the same home and waits until it is ready.
@@ -82,7 +146,6 @@ impl Platform {
     /// When it runs already, or does not become ready.
     pub fn restart(&mut self) {
         assert!(self.process.is_none(), "the server runs already");
-        fs::create_dir_all(&self.home).expect("a home");
         let log = fs::OpenOptions::new().create(true).append(true).open(self.log_file()).expect("a log file");
         let mut command = self.command(&["server"]);
         command.arg("--listen").arg(self.address.to_string()).arg("--announce").arg(self.home.join("announcement"));
@@ -114,6 +177,9 @@ impl Platform {
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.binary);
         command.args(arguments).env("FERMION_HOME", &self.home).env("NO_COLOR", "1").env_remove("FERMION_TOKEN").env_remove("KUBECONFIG");
+        // Not what the person at the terminal has set.
+        command.env_remove("FERMION_DATABASE").env_remove("FERMION_SECRETS_KEY").env_remove("FERMION_SECRETS_KEY_FILE");
+        command.envs(self.database.iter().map(|url| ("FERMION_DATABASE", url)));
         command
     }
 
@@ -178,6 +244,27 @@ impl Platform {
     /// When it does not run.
     pub fn pid(&self) -> u32 {
         self.process.as_ref().expect("the server runs").id()
+    }
+
+    /// Stops the server in its tracks, as a machine that is suspended would; [`Self::resume`] lets it go on.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn pause(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Lets a paused server go on.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn resume(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        let process = self.process.as_ref().expect("the server runs");
+        rustix::process::kill_process(Pid::from_child(process), signal).expect("a signal");
     }
 
     /// Ends the server as a power cut would: `kill -9`.
@@ -247,6 +334,11 @@ impl Drop for Platform {
             }
         }
     }
+}
+
+/// A folder for a home. Sockets' paths are short (107 bytes), so it is right below the temporary folder.
+fn home_folder() -> tempfile::TempDir {
+    tempfile::Builder::new().prefix("fm").rand_bytes(4).tempdir().expect("a temporary folder")
 }
 
 /// A loopback port that was free a moment ago.

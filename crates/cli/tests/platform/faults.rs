@@ -1,16 +1,15 @@
 //! What machines do to servers, without containers: kill -9, full disks, a second server.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::path::Path;
-use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use fermion_testkit::{Http, Node, Platform, eventually};
+use fermion_testkit::{Database, Http, Node, Platform, SmallDisk, eventually};
 use serde_json::json;
 
 use crate::FERMION;
+
+on_both!(nothing_acknowledged_is_lost_when_the_server_is_killed);
 
 const CONFIGS: &str = "/api/v1/namespaces/default/configmaps";
 
@@ -36,9 +35,8 @@ fn create_until(http: &Http, prefix: &str, stop: &AtomicBool, acknowledged: &Mut
     }
 }
 
-#[test]
-fn nothing_acknowledged_is_lost_when_the_server_is_killed() {
-    let mut platform = Platform::start(FERMION, Node::None);
+fn nothing_acknowledged_is_lost_when_the_server_is_killed(database: Database) {
+    let mut platform = Platform::start_on(FERMION, Node::None, database);
     let acknowledged = Mutex::new(BTreeMap::new());
     for round in 0..3 {
         let http = platform.http();
@@ -85,33 +83,6 @@ fn a_second_server_on_the_same_home_refuses_to_start() {
     assert_eq!(platform.http().get("/readyz").code, 200);
 }
 
-/// A small file system that can be filled.
-struct SmallDisk(tempfile::TempDir);
-
-impl SmallDisk {
-    fn mount(megabytes: u32) -> Self {
-        let folder = tempfile::Builder::new().prefix("fm").rand_bytes(4).tempdir().expect("a folder");
-        let status = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &format!("size={megabytes}m"), "fermion-test"])
-            .arg(folder.path())
-            .status()
-            .expect("mount runs");
-        assert!(status.success(), "mounting a tmpfs needs root");
-        Self(folder)
-    }
-
-    fn path(&self) -> &Path {
-        self.0.path()
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let status = Command::new("umount").arg("-l").arg(self.path()).status();
-        assert!(status.is_ok_and(|status| status.success()) || std::thread::panicking(), "the small disk stays mounted");
-    }
-}
-
 #[test]
 fn a_full_disk_refuses_writes_and_recovers_by_itself() {
     let disk = SmallDisk::mount(24);
@@ -119,10 +90,7 @@ fn a_full_disk_refuses_writes_and_recovers_by_itself() {
     let platform = Platform::start_in(FERMION, Node::None, home);
     let http = platform.http();
     assert_eq!(http.post(CONFIGS, &config("before", "kept")).code, 201);
-    // What fills the disk is not ours.
-    let ballast = disk.path().join("ballast");
-    let filled = Command::new("dd").args(["if=/dev/zero", "bs=64k"]).arg(format!("of={}", ballast.display())).output().expect("dd runs");
-    assert!(!filled.status.success(), "the disk is not full");
+    disk.fill(0);
     let text = "x".repeat(100_000);
     let refused = eventually("a write to be refused", || {
         let name = format!("big-{}", uuid::Uuid::new_v4().simple());
@@ -132,7 +100,7 @@ fn a_full_disk_refuses_writes_and_recovers_by_itself() {
     assert_eq!(refused.code, 507, "{}", refused.text());
     assert!(refused.text().contains("disk of the database is full"), "{}", refused.text());
     assert_eq!(http.get(&format!("{CONFIGS}/before")).json()["data"]["text"], "kept");
-    fs::remove_file(&ballast).expect("the ballast goes");
+    disk.relieve();
     eventually("writes to work again", || {
         let name = format!("after-{}", uuid::Uuid::new_v4().simple());
         let answer = http.post(CONFIGS, &config(&name, &text));

@@ -2,6 +2,25 @@
 //! machines hurt it. Tests under `containers` run pods, as do some of
 //! those under `clients`; the others need no node.
 
+/// Makes tests of functions that take a `Database`: one for each, called `on_sqlite::NAME` and
+/// `on_postgres::NAME`.
+macro_rules! on_both {
+    ($($name:ident),+ $(,)?) => {
+        on_both!(@ on_sqlite Sqlite $($name),+);
+        on_both!(@ on_postgres Postgres $($name),+);
+    };
+    (@ $on:ident $database:ident $($name:ident),+) => {
+        mod $on {
+            $(
+                #[test]
+                fn $name() {
+                    super::$name(fermion_testkit::Database::$database);
+                }
+            )+
+        }
+    };
+}
+
 mod access;
 mod accounts;
 mod api;

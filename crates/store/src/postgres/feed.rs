@@ -3,6 +3,7 @@
 //! Both the writer and the follower publish, one at a time, and only what comes next: the writer, when
 //! another server wrote before its own transaction, first reads that from the log.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -26,6 +27,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 const LOOK_TIMEOUT: Duration = Duration::from_secs(30);
 /// Events read at once.
 const EVENTS_MAX: usize = 512;
+/// How long after the last look the database still counts as reached: longer than a look may hang on a
+/// connection that was cut without a word, and than a quick failover takes.
+const REACHED_FOR: Duration = Duration::from_secs(10);
 /// How long the writer tries to read what others wrote before its own; then the follower does both.
 const CATCH_UP_FOR: Duration = Duration::from_secs(5);
 
@@ -37,6 +41,9 @@ pub(super) struct Feed {
     /// Held by whoever publishes.
     publishing: Mutex<()>,
     hurry: Notify,
+    began: Instant,
+    /// When a look last found an answer, in milliseconds since `began`.
+    reached_at_ms: AtomicU64,
     /// Set once the database was found behind what was published: (published, found).
     went_back: OnceLock<(u64, u64)>,
     out_of_order: bool,
@@ -50,6 +57,8 @@ impl Feed {
             writer: Uuid::new_v4(),
             publishing: Mutex::default(),
             hurry: Notify::new(),
+            began: Instant::now(),
+            reached_at_ms: AtomicU64::new(0),
             went_back: OnceLock::new(),
             out_of_order: options.out_of_order,
         }
@@ -58,6 +67,12 @@ impl Feed {
     /// Makes the follower look now.
     pub(super) fn hurry(&self) {
         self.hurry.notify_one();
+    }
+
+    /// Whether the database answered a moment ago, and still holds what it acknowledged.
+    pub(super) fn is_reached(&self) -> bool {
+        let reached_at = self.began + Duration::from_millis(self.reached_at_ms.load(Ordering::Relaxed));
+        self.went_back.get().is_none() && reached_at.elapsed() <= REACHED_FOR
     }
 
     /// The error of every write after the database was found to have lost something.
@@ -106,6 +121,7 @@ impl Feed {
         while self.hub.extent().newest < extent.newest {
             self.read_more(session).await?;
         }
+        self.reached_at_ms.store(self.began.elapsed().as_millis() as u64, Ordering::Relaxed);
         Ok(())
     }
 

@@ -24,9 +24,13 @@ const NOTICES_MAX: usize = 64;
 
 /// What holds for every session: our own tables, no wait without an end on the database's side, and no
 /// answer before what it says is on disk. A session that took the lock of the newest revision and then
-/// says nothing, because its server is paused, is ended so that others can go on.
+/// says nothing, because its server is paused, is ended so that others can go on. Whatever is usual in
+/// the database, each statement sees what was committed before it began: whoever waited for that lock
+/// must see what its last holder left.
 const SETTINGS: &str = "\
     SET search_path TO fermion; \
+    SET default_transaction_isolation TO 'read committed'; \
+    SET default_transaction_deferrable TO off; \
     SET client_min_messages TO warning; \
     SET jit TO off; \
     SET lock_timeout TO '10s'; \

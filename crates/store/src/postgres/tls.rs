@@ -12,7 +12,7 @@ use tokio_postgres::tls::{ChannelBinding, MakeTlsConnect, TlsConnect, TlsStream}
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
-use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto};
+use tokio_rustls::rustls::{self, ClientConfig, RootCertStore, crypto};
 
 use crate::error::{Cause, Error};
 
@@ -74,8 +74,26 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> TlsConnect<S> for Conne
         Box::pin(async move {
             let config = self.config.ok_or("TLS was not asked for")?;
             let name = ServerName::try_from(self.domain)?;
-            Ok(Encrypted(Box::new(TlsConnector::from(config).connect(name, stream).await?)))
+            let connected = TlsConnector::from(config).connect(name, stream).await.map_err(Untrusted::recognise)?;
+            Ok(Encrypted(Box::new(connected)))
         })
+    }
+}
+
+/// Whoever answered is not the server that was meant, as far as its certificate tells.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the server shows a certificate that is not trusted: sslrootcert names the file of who signed it, and it must be for the host in the address"
+)]
+struct Untrusted(#[source] rustls::Error);
+
+impl Untrusted {
+    /// Tells a certificate that is not trusted from other reasons for which a handshake fails.
+    fn recognise(error: io::Error) -> Cause {
+        match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+            Some(invalid @ rustls::Error::InvalidCertificate(_)) => Self(invalid.clone()).into(),
+            _ => error.into(),
+        }
     }
 }
 

@@ -2,18 +2,20 @@
 //! their connections cut; then everything they were told is held against the log.
 //!
 //! It runs for `FERMION_CHECK_SECONDS`, and prints the seed of its choices, which
-//! `FERMION_CHECK_SEED` repeats. What is found wrong is told in sentences.
+//! `FERMION_CHECK_SEED` repeats. What is found wrong is told in sentences. `cargo xtask check-history`
+//! sets both, and shows what is printed.
 #![allow(clippy::print_stdout, reason = "the seed and what was done are told where the test is")]
 
 mod check;
 mod linear;
-mod server;
+pub(crate) mod server;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use fermion_store::{FactQuery, ListQuery, Options, Scope};
+use fermion_testkit::Cluster;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tokio::sync::RwLock;
@@ -22,7 +24,6 @@ use tokio::time::{Instant, sleep, timeout};
 use self::check::{History, Listed, Seen};
 use self::linear::{Asked, Operation, Told};
 use self::server::{RESOURCE, SERVE, Server, event_json};
-use crate::cluster::Cluster;
 use crate::proxy::{Mode, Proxy};
 use crate::scratch::{Database, On, Place, events, within};
 
@@ -36,6 +37,8 @@ const NAMES: u64 = 3;
 const OPERATIONS_PER_NAME: u64 = 16;
 /// How long a client waits for an answer before it goes on without.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// How often it says how far it is.
+const PROGRESS_EVERY: Duration = Duration::from_secs(15);
 /// How long everything may take to be seen once all is well again.
 const SETTLE: Duration = Duration::from_mins(2);
 
@@ -84,6 +87,17 @@ impl Stage {
 
     fn ended(&self) -> bool {
         self.ended.load(Ordering::SeqCst)
+    }
+
+    /// Waits for the time to pass, and says now and then how far it is.
+    async fn tell_progress(&self, duration: Duration) {
+        let (began, end) = (Instant::now(), Instant::now() + duration);
+        while Instant::now() + PROGRESS_EVERY < end {
+            sleep(PROGRESS_EVERY).await;
+            let history = self.history.lock().unwrap().summary();
+            println!("{}: {} of {} s: {history}", self.test, began.elapsed().as_secs(), duration.as_secs());
+        }
+        sleep(end - Instant::now()).await;
     }
 
     async fn ask(&self, server: usize, question: Value) -> Option<Value> {
@@ -230,7 +244,7 @@ fn run(test: &'static str, on: On, servers: usize, out_of_order: bool) -> Vec<St
             std::collections::hash_map::RandomState::new().build_hasher().finish()
         }
     });
-    println!("FERMION_CHECK_SEED={seed}");
+    println!("{test}: FERMION_CHECK_SEED={seed}");
     let duration = Duration::from_secs(setting("FERMION_CHECK_SECONDS").unwrap_or(SECONDS));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(perform(test, on, servers, out_of_order, Choices(seed), duration))
@@ -278,7 +292,7 @@ async fn perform(test: &'static str, on: On, count: usize, out_of_order: bool, m
         let (stage, choices) = (stage.clone(), Choices(choices.next()));
         tokio::spawn(async move { stage.harm(choices).await })
     };
-    sleep(duration).await;
+    stage.tell_progress(duration).await;
     stage.ended.store(true, Ordering::SeqCst);
     harm.await.unwrap();
     for client in clients {
@@ -319,7 +333,7 @@ async fn settle(stage: &Arc<Stage>, place: &Place, on: On, watchers: Vec<tokio::
             server.write().await.child.kill().await.unwrap();
         }
     }
-    let store = place.open(Options::default()).await.unwrap();
+    let store = place.open(Options { keep_revisions_min: u64::MAX, ..Options::default() }).await.unwrap();
     let mut watch = store.watch(Scope::all(RESOURCE), 0).await.unwrap();
     history.log = events(&mut watch, revision as usize).await.iter().map(|event| seen_event(&event_json(event))).collect();
     let page = store.list(ListQuery::all(Scope::all(RESOURCE))).await.unwrap();
@@ -334,12 +348,14 @@ async fn settle(stage: &Arc<Stage>, place: &Place, on: On, watchers: Vec<tokio::
         query.after_id = Some(next);
     }
     store.close().await;
-    println!("{}", history.summary());
-    history.check()
+    println!("{}: {}, {} revisions; checking", stage.test, history.summary(), history.log.len());
+    let problems = history.check();
+    println!("{}: {} problems", stage.test, problems.len());
+    problems
 }
 
 /// Serves, if this is the process of a server.
-fn serves() -> bool {
+pub(crate) fn serves() -> bool {
     let Some(address) = std::env::var_os(SERVE) else { return false };
     server::serve(&address.into_string().unwrap());
     true

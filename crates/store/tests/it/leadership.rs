@@ -3,8 +3,12 @@
 use std::time::Duration;
 
 use fermion_store::{Class, Commit, Error, Expect, Fence, Leadership, Store};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::json;
 
-use crate::scratch::{On, Scratch, on_both, pod, put, within};
+use crate::history::server::Server;
+use crate::history::serves;
+use crate::scratch::{On, Place, Scratch, on_both, pod, put, within};
 
 on_both!(
     lease_has_one_holder_until_it_is_given_up,
@@ -92,5 +96,40 @@ async fn unreasonable_leases_are_refused(on: On) {
     {
         let refused = scratch.store.lead(name, holder, ttl).await.unwrap_err();
         assert!(matches!(refused, Error::Invalid { .. }), "{refused}");
+    }
+}
+
+/// Two servers in processes of their own; what the first is asked while it is paused comes late.
+async fn pause_the_leader(test: &str) {
+    let place = Place::new(On::Postgres);
+    let (first, second) = (Server::start(test, &place.address(), false).await, Server::start(test, &place.address(), false).await);
+    let lead = json!({"do": "lead", "ttl_ms": 1_000});
+    assert_eq!(first.ask(lead.clone()).await.unwrap(), json!({"token": 1}));
+    let put = |value: u64, fence: u64| json!({"do": "put", "name": "a", "value": value, "fence": fence});
+    assert_eq!(first.ask(put(1, 1)).await.unwrap(), json!({"written": 1}));
+
+    let pid = Pid::from_raw(first.child.id().unwrap() as i32).unwrap();
+    kill_process(pid, Signal::STOP).unwrap();
+    let late = first.ask(put(2, 1));
+    let token = within(async {
+        loop {
+            if let Some(token) = second.ask(lead.clone()).await.unwrap()["token"].as_u64() {
+                return token;
+            }
+        }
+    })
+    .await;
+    assert_eq!(token, 2);
+    kill_process(pid, Signal::CONT).unwrap();
+    assert_eq!(within(late).await.unwrap(), json!({"fenced": 2}), "what it was about to write is refused");
+    assert_eq!(second.ask(put(3, 2)).await.unwrap(), json!({"written": 2}), "and took no revision");
+    assert_eq!(second.ask(json!({"do": "get", "name": "a"})).await.unwrap(), json!({"revision": 2, "value": 3}));
+}
+
+#[test]
+fn paused_leader_that_was_replaced_cannot_write_any_more() {
+    if !serves() {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        runtime.block_on(pause_the_leader("leadership::paused_leader_that_was_replaced_cannot_write_any_more"));
     }
 }

@@ -1,9 +1,9 @@
 //! The store as its callers see it.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
-mod cluster;
 mod compaction;
 mod concurrency;
+mod conflicts;
 mod crash;
 mod disk_full;
 mod facts;
@@ -16,5 +16,6 @@ mod proxy;
 mod scratch;
 mod selection;
 mod shared;
+mod tls;
 mod transfer;
 mod watch;

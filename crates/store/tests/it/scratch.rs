@@ -1,13 +1,12 @@
 //! Stores and objects to test with.
 
 use fermion_store::{Commit, Error, Event, Expect, Key, Options, Store, Stored, Write};
+use fermion_testkit::Cluster;
 use futures::{Stream, StreamExt};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
 use tempfile::TempDir;
-
-use crate::cluster::Cluster;
 
 /// Longer than anything here takes; a test that waits so long has failed.
 const PATIENCE: Duration = Duration::from_mins(1);

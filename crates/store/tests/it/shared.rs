@@ -3,12 +3,11 @@
 use std::sync::Arc;
 
 use fermion_store::{Class, Commit, Error, Event, Expect, Fact, FactQuery, Key, ListQuery, Options, Scope, Store};
+use fermion_testkit::{Cluster, OwnCluster};
 use futures::future::join_all;
 use jiff::Timestamp;
 use serde_json::json;
-use tempfile::TempDir;
 
-use crate::cluster::{self, Cluster};
 use crate::proxy::{Mode, Proxy};
 use crate::scratch::{Database, On, Place, events, pod, put, spec, within, write};
 
@@ -220,32 +219,9 @@ async fn ended_sessions_are_replaced_and_nothing_is_lost() {
     }
 }
 
-/// A cluster of a test's own, in a directory of its own.
-struct Own {
-    cluster: Cluster,
-    _directory: TempDir,
-}
-
-impl Own {
-    fn new() -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        cluster::create(directory.path());
-        Self { cluster: Cluster::make(directory.path(), ""), _directory: directory }
-    }
-}
-
-impl Drop for Own {
-    fn drop(&mut self) {
-        if self.cluster.runs() {
-            self.cluster.stop("immediate");
-        }
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn restart_of_the_database_after_a_crash_is_a_pause() {
-    let own = Own::new();
-    let cluster = &own.cluster;
+    let cluster = OwnCluster::new("");
     let store = Store::connect(&cluster.url(&cluster.database()), Options::default()).await.unwrap();
     let mut watch = store.watch(Scope::all("pods"), 0).await.unwrap();
     let mut expect = Expect::Absent;
@@ -268,12 +244,10 @@ async fn restart_of_the_database_after_a_crash_is_a_pause() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn promoted_standby_has_everything_that_was_acknowledged() {
-    let primary = Own::new();
-    let standby = tempfile::tempdir().unwrap();
-    cluster::create(standby.path());
-    let standby = Own { cluster: primary.cluster.standby(standby.path()), _directory: standby };
-    let name = primary.cluster.database();
-    let url = Cluster::tcp_url(&name, &[primary.cluster.port(), standby.cluster.port()]);
+    let primary = OwnCluster::new("");
+    let standby = OwnCluster::standby_of(&primary);
+    let name = primary.database();
+    let url = Cluster::tcp_url(&name, &[primary.port(), standby.port()]);
     let stores = [Store::connect(&url, Options::default()).await.unwrap(), Store::connect(&url, Options::default()).await.unwrap()];
     let mut watch = stores[1].watch(Scope::all("pods"), 0).await.unwrap();
     let writer = {
@@ -288,8 +262,8 @@ async fn promoted_standby_has_everything_that_was_acknowledged() {
     };
     events(&mut watch, 50).await;
     tokio::task::block_in_place(|| {
-        primary.cluster.stop("immediate");
-        standby.cluster.promote();
+        primary.stop("immediate");
+        standby.promote();
     });
     within(writer).await.unwrap();
     assert_eq!(revisions(&events(&mut watch, 150).await), (51..=200).collect::<Vec<_>>());

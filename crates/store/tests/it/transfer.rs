@@ -5,13 +5,13 @@ use std::path::Path;
 use fermion_store::{
     Commit, Copied, Error, Expect, Fact, FactQuery, Fence, Key, ListQuery, Options, Place as Kept, Scope, Store, copy, verify,
 };
+use fermion_testkit::Cluster;
 use futures::{FutureExt as _, StreamExt as _};
 use jiff::Timestamp;
 use serde_json::json;
 use std::time::Duration;
 use tempfile::TempDir;
 
-use crate::cluster::Cluster;
 use crate::scratch::{Database, On, Place, Scratch, delete, on_both, pod, put, within, write};
 
 on_both!(

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use fermion_testkit::{Node, Platform};
+use fermion_testkit::{Database, Node, Platform};
 use futures::{StreamExt as _, TryStreamExt as _};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod};
 use kube::api::{ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams, PostParams, WatchEvent};
@@ -23,6 +23,17 @@ use serde_json::json;
 
 use crate::FERMION;
 
+on_both!(
+    objects_are_made_read_changed_listed_and_removed,
+    kinds_are_discovered_in_both_ways,
+    dynamic_objects_need_no_types,
+    server_side_apply_keeps_managers_apart,
+    a_reflector_follows_the_server_across_its_restart,
+    watches_show_metadata_selections_and_bookmarks,
+    a_controller_keeps_children_and_cleans_up_before_the_end,
+    references_and_namespaced_types_reach_the_same_object,
+);
+
 /// How long something may take that should happen soon.
 const SOON: Duration = Duration::from_secs(60);
 /// Pause between two looks.
@@ -31,8 +42,8 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 const NS: &str = "default";
 
 /// Runs a test's future beside a server of its own.
-fn with_platform<F: Future<Output = ()>>(test: impl FnOnce(Client) -> F) {
-    let platform = Platform::start(FERMION, Node::None);
+fn with_platform<F: Future<Output = ()>>(database: Database, test: impl FnOnce(Client) -> F) {
+    let platform = Platform::start_on(FERMION, Node::None, database);
     run(async { test(client(&platform).await).await });
 }
 
@@ -74,9 +85,8 @@ fn refused(error: kube::Error) -> Status {
     }
 }
 
-#[test]
-fn objects_are_made_read_changed_listed_and_removed() {
-    with_platform(|client| async move {
+fn objects_are_made_read_changed_listed_and_removed(database: Database) {
+    with_platform(database, |client| async move {
         let api: Api<ConfigMap> = Api::namespaced(client, NS);
         let made = api.create(&PostParams::default(), &config_map("settings", "blue")).await.expect("it is made");
         assert!(made.uid().is_some() && made.resource_version().is_some());
@@ -115,9 +125,8 @@ fn objects_are_made_read_changed_listed_and_removed() {
     });
 }
 
-#[test]
-fn kinds_are_discovered_in_both_ways() {
-    with_platform(|client| async move {
+fn kinds_are_discovered_in_both_ways(database: Database) {
+    with_platform(database, |client| async move {
         let found = Discovery::new(client.clone()).run().await.expect("discovery, group by group");
         let aggregated = Discovery::new(client.clone()).run_aggregated().await.expect("discovery at once");
         for discovery in [&found, &aggregated] {
@@ -141,9 +150,8 @@ fn kinds_are_discovered_in_both_ways() {
     });
 }
 
-#[test]
-fn dynamic_objects_need_no_types() {
-    with_platform(|client| async move {
+fn dynamic_objects_need_no_types(database: Database) {
+    with_platform(database, |client| async move {
         let queues = GroupVersionKind::gvk("compute.fermion.dev", "v1alpha1", "Queue");
         let (resource, _) = discovery::pinned_kind(&client, &queues).await.expect("queues are served");
         let api: Api<DynamicObject> = Api::all_with(client, &resource);
@@ -165,9 +173,8 @@ fn dynamic_objects_need_no_types() {
     });
 }
 
-#[test]
-fn server_side_apply_keeps_managers_apart() {
-    with_platform(|client| async move {
+fn server_side_apply_keeps_managers_apart(database: Database) {
+    with_platform(database, |client| async move {
         let api: Api<ConfigMap> = Api::namespaced(client, NS);
         let apply = |manager: &str, data: serde_json::Value| {
             let body = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "shared"}, "data": data});
@@ -204,9 +211,8 @@ fn colors(store: &Store<ConfigMap>) -> Vec<(String, String)> {
     colors
 }
 
-#[test]
-fn a_reflector_follows_the_server_across_its_restart() {
-    let mut platform = Platform::start(FERMION, Node::None);
+fn a_reflector_follows_the_server_across_its_restart(database: Database) {
+    let mut platform = Platform::start_on(FERMION, Node::None, database);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
     let pair = |name: &str, color: &str| (name.to_owned(), color.to_owned());
     let (api, listing, streaming) = runtime.block_on(async {
@@ -236,9 +242,8 @@ fn a_reflector_follows_the_server_across_its_restart() {
     });
 }
 
-#[test]
-fn watches_show_metadata_selections_and_bookmarks() {
-    with_platform(|client| async move {
+fn watches_show_metadata_selections_and_bookmarks(database: Database) {
+    with_platform(database, |client| async move {
         let api: Api<ConfigMap> = Api::namespaced(client.clone(), NS);
         let since = api.list(&ListParams::default()).await.expect("a list").metadata.resource_version.expect("a version");
         let mut labelled = config_map("labelled", "blue");
@@ -308,9 +313,8 @@ async fn copy(original: Arc<ConfigMap>, world: Arc<World>) -> Result<Action, fin
     .await
 }
 
-#[test]
-fn a_controller_keeps_children_and_cleans_up_before_the_end() {
-    with_platform(|client| async move {
+fn a_controller_keeps_children_and_cleans_up_before_the_end(database: Database) {
+    with_platform(database, |client| async move {
         let api: Api<ConfigMap> = Api::namespaced(client, NS);
         let world = Arc::new(World { api: api.clone(), cleaned: Mutex::default() });
         let originals = watcher::Config::default().labels("copy=yes");
@@ -346,9 +350,8 @@ fn a_controller_keeps_children_and_cleans_up_before_the_end() {
     });
 }
 
-#[test]
-fn references_and_namespaced_types_reach_the_same_object() {
-    with_platform(|client| async move {
+fn references_and_namespaced_types_reach_the_same_object(database: Database) {
+    with_platform(database, |client| async move {
         let namespaces: Api<Namespace> = Api::all(client.clone());
         let lab: Namespace = serde_json::from_value(json!({"metadata": {"name": "lab"}})).expect("a namespace");
         namespaces.create(&PostParams::default(), &lab).await.expect("it is made");

@@ -47,12 +47,9 @@ impl History {
         let operations: usize = self.operations.values().map(Vec::len).sum();
         let unknown = self.operations.values().flatten().filter(|operation| operation.told == Told::Unknown).count();
         format!(
-            "{operations} operations on {} objects ({unknown} without an answer), {} lists, {} revisions, {} watchers; \
-             {} kills, {} pauses, {} cuts",
+            "{operations} operations on {} objects ({unknown} without an answer), {} lists, {} kills, {} pauses, {} cuts",
             self.operations.len(),
             self.lists.len(),
-            self.log.len(),
-            self.watches.len(),
             self.kills,
             self.pauses,
             self.cuts,

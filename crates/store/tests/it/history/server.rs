@@ -7,8 +7,9 @@ use std::collections::HashMap;
 use std::io::Write as _;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use fermion_store::{Commit, Error, EventKind, Expect, Fact, Key, ListQuery, Options, Scope, Store, Stored, Write};
+use fermion_store::{Commit, Error, EventKind, Expect, Fact, Fence, Key, ListQuery, Options, Scope, Store, Stored, Write};
 use futures::StreamExt as _;
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -25,12 +26,21 @@ pub(crate) const SERVE: &str = "FERMION_STORE_HISTORY_TEST_SERVE";
 pub(crate) const OUT_OF_ORDER: &str = "FERMION_STORE_HISTORY_TEST_OUT_OF_ORDER";
 /// What is written to.
 pub(crate) const RESOURCE: &str = "pods";
+/// What servers lead by, when they are asked to.
+const LEASE: &str = "controllers";
 
 /// Serves until it is killed or its input ends.
 pub(crate) fn serve(address: &str) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
-        let options = Options { out_of_order: std::env::var_os(OUT_OF_ORDER).is_some(), recent_events_max: 64, ..Options::default() };
+        let options = Options {
+            out_of_order: std::env::var_os(OUT_OF_ORDER).is_some(),
+            // Few, so that watchers who come back read the log from disk.
+            recent_events_max: 64,
+            // The whole log is what everything is held against in the end, however long it ran.
+            keep_revisions_min: u64::MAX,
+            ..Options::default()
+        };
         let store = open(address, options).await.unwrap();
         say(&json!({"ready": true}));
         let mut lines = BufReader::new(tokio::io::stdin()).lines();
@@ -58,6 +68,7 @@ async fn answer(store: Store, question: Value) {
         Err(Error::AlreadyExists { .. }) => say(&json!({"id": id, "told": {"exists": true}})),
         Err(Error::NotFound { .. }) => say(&json!({"id": id, "told": {"nothing": true}})),
         Err(Error::Conflict { actual, .. }) => say(&json!({"id": id, "told": {"conflict": actual}})),
+        Err(Error::Fenced { newest, .. }) => say(&json!({"id": id, "told": {"fenced": newest}})),
         Err(error) => say(&json!({"id": id, "told": {"unknown": error.to_string()}})),
     }
 }
@@ -81,6 +92,11 @@ async fn act(store: &Store, question: &Value) -> Result<Value, Error> {
             let items: HashMap<&str, Value> = page.items.iter().map(|stored| (&*stored.key.name, version(stored))).collect();
             return Ok(json!({"revision": page.revision, "items": items}));
         }
+        "lead" => {
+            let ttl = Duration::from_millis(question["ttl_ms"].as_u64().unwrap());
+            let holder = std::process::id().to_string();
+            return Ok(json!({"token": store.lead(LEASE, &holder, ttl).await?.map(|leadership| leadership.token)}));
+        }
         "put" => Write::Put { key, expect, object },
         _ => Write::Delete { key, expect },
     };
@@ -91,7 +107,8 @@ async fn act(store: &Store, question: &Value) -> Result<Value, Error> {
         at: Timestamp::UNIX_EPOCH,
         body: json!({}),
     };
-    let stored = store.commit(Commit { facts: vec![fact], ..Commit::of(write) }).await?;
+    let fence = question["fence"].as_u64().map(|token| Fence { name: LEASE.to_owned(), token });
+    let stored = store.commit(Commit { facts: vec![fact], fence, ..Commit::of(write) }).await?;
     Ok(json!({"written": stored[0].revision}))
 }
 
