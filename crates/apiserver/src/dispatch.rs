@@ -53,10 +53,9 @@ impl Api {
         match path.as_str() {
             "/livez" | "/healthz" => return Ok(text_response(StatusCode::OK, "ok")),
             "/readyz" => {
-                return Ok(if self.is_ready() {
-                    text_response(StatusCode::OK, "ok")
-                } else {
-                    text_response(StatusCode::SERVICE_UNAVAILABLE, "starting")
+                return Ok(match self.unready() {
+                    None => text_response(StatusCode::OK, "ok"),
+                    Some(why) => text_response(StatusCode::SERVICE_UNAVAILABLE, why),
                 });
             }
             path if path.starts_with("/auth/") => return self.sign_in_or_out(path, request).await,

@@ -80,6 +80,10 @@ impl SealedStore {
         Ok(Watch { events: self.store.watch(scope, since).await?, opener })
     }
 
+    pub(crate) fn is_reached(&self) -> bool {
+        self.store.is_reached()
+    }
+
     pub(crate) fn revision(&self) -> u64 {
         self.store.revision()
     }

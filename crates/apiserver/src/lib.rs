@@ -37,6 +37,7 @@ mod node_proxy;
 mod objects;
 pub mod openapi;
 pub mod patch;
+mod platform_keys;
 pub mod protobuf;
 mod quota;
 mod read;
@@ -63,6 +64,7 @@ use fermion_store::Store;
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use encryption::{KeySource, Keyring, KeyringError, Resealed, RotationError};
 pub use identity::{ADMINISTRATORS, AUTHENTICATED, COMPONENTS, Identity, TokenSigner};
+pub use platform_keys::{PlatformKeys, PlatformKeysError};
 
 use admission::webhook::{TargetPolicy, Webhooks};
 use admission::{lifecycle, limits};
@@ -219,7 +221,11 @@ impl Api {
         self.started.store(true, std::sync::atomic::Ordering::Release);
     }
 
-    fn is_ready(&self) -> bool {
-        self.started.load(std::sync::atomic::Ordering::Acquire)
+    /// Why this server should be sent no requests now, if there is a reason.
+    fn unready(&self) -> Option<&'static str> {
+        if !self.started.load(std::sync::atomic::Ordering::Acquire) {
+            return Some("starting");
+        }
+        (!self.store.is_reached()).then_some("the database cannot be reached")
     }
 }

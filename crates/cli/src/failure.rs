@@ -159,7 +159,9 @@ impl Failure {
             409 if status.is_already_exists() => self.hint("choose another name, or delete the one that is there"),
             409 => self.hint("somebody else changed it meanwhile; do it again"),
             429 | 503 | 504 => self.hint("the server is busy or starting; try again in a moment"),
-            507 => self.hint("the server's disk is full; free some space under its FERMION_HOME"),
+            507 => self.hint(
+                "the disk of the server's database is full; free some space there: under its FERMION_HOME, or on PostgreSQL's machine",
+            ),
             500 => self.hint("this is a fault of the server; its log says more ($FERMION_HOME/log/server.log)"),
             _ => self,
         }

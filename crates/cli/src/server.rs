@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use fermion_apiserver::{Api, Identity, KeySource, Keyring, SystemClock, TokenSigner};
+use fermion_apiserver::{Api, Identity, KeySource, PlatformKeys, SystemClock};
 use fermion_gateway::Gateway;
 use fermion_store::Store;
 use tokio::net::TcpListener;
@@ -57,6 +57,10 @@ pub(crate) struct ServerArgs {
     /// [default: secrets.key in the home, made at the first start]
     #[arg(long, env = "FERMION_SECRETS_KEY_FILE", value_name = "FILE")]
     pub(crate) secrets_key_file: Option<PathBuf>,
+    /// Take this server's keys for those of the database, although it was used with others:
+    /// tokens of ServiceAccounts end. It is refused while there are Secrets that need another key
+    #[arg(long)]
+    pub(crate) replace_keys: bool,
     /// Let admission webhooks be on this machine: at loopback and link-local addresses
     #[arg(long)]
     pub(crate) allow_local_webhooks: bool,
@@ -88,23 +92,25 @@ pub(crate) async fn run(arguments: ServerArgs) -> anyhow::Result<()> {
     create_home(&home)?;
     let store = match &arguments.database {
         Some(url) => Store::connect(url, fermion_store::Options::default()).await?,
-        None => Store::open(&data_directory(Some(home.clone()))?, fermion_store::Options::default())?,
+        None => Store::open(&data_directory(&home), fermion_store::Options::default())?,
     };
     let listener = TcpListener::bind(arguments.listen)
         .await
         .with_context(|| format!("cannot listen on {}: choose another address with --listen", arguments.listen))?;
     let address = listener.local_addr().context("cannot tell the address listened on")?;
     let (stop, stopping) = watch::channel(false);
-    let keys = Keyring::prepare(&store, key_source(&home, arguments.secrets_key_file)?).await?;
+    let source = key_source(&home, arguments.secrets_key_file)?;
+    let PlatformKeys { secrets, tokens } =
+        PlatformKeys::prepare(&store, source, &home.join("service-account.key"), arguments.replace_keys).await?;
     let options =
-        fermion_apiserver::Options { keys: Arc::new(keys), allow_local_webhooks: arguments.allow_local_webhooks, more_kinds: Vec::new() };
+        fermion_apiserver::Options { keys: secrets, allow_local_webhooks: arguments.allow_local_webhooks, more_kinds: Vec::new() };
     let api = Api::with_options(store.clone(), Arc::new(SystemClock), stopping.clone(), options)?;
     let sealed = api.seal_secrets().await?;
     if sealed.rewritten > 0 {
         tracing::info!(rewritten = sealed.rewritten, "Secrets were encrypted with the newest key");
     }
     api.load_definitions().await?;
-    api.sign_service_account_tokens(TokenSigner::open(&home.join("service-account.key"))?);
+    api.sign_service_account_tokens(tokens);
     api.ensure_namespaces().await?;
     api.prepare_access().await?;
     let certificate = Certificate::prepare(&home, address)?;
@@ -159,11 +165,12 @@ pub(crate) async fn teardown(arguments: TeardownArgs) -> anyhow::Result<()> {
 }
 
 /// Where a server keeps its own database.
-pub(crate) fn data_directory(given: Option<PathBuf>) -> anyhow::Result<PathBuf> {
-    Ok(home(given)?.join("data"))
+pub(crate) fn data_directory(home: &Path) -> PathBuf {
+    home.join("data")
 }
 
-fn home(given: Option<PathBuf>) -> anyhow::Result<PathBuf> {
+/// Where everything is kept, unless another place was given.
+pub(crate) fn home(given: Option<PathBuf>) -> anyhow::Result<PathBuf> {
     given
         .or_else(|| std::env::home_dir().map(|home| home.join(".fermion")))
         .context("neither FERMION_HOME nor HOME is set: say with --home where to keep everything")

@@ -171,7 +171,7 @@ impl Keyring {
     }
 
     /// The file or variable that holds the keys, for messages.
-    pub(super) fn place(&self) -> String {
+    pub(crate) fn place(&self) -> String {
         match &self.source {
             None => "memory".to_owned(),
             Some(KeySource::File(path)) => path.display().to_string(),
@@ -189,7 +189,7 @@ impl Keyring {
     }
 
     /// The ids of all keys, the sealing one first.
-    pub(super) fn ids(&self) -> Vec<String> {
+    pub(crate) fn ids(&self) -> Vec<String> {
         self.keys().iter().map(|key| key.sealing.id.clone()).collect()
     }
 
@@ -227,7 +227,7 @@ impl Keyring {
     }
 
     /// Makes a new key and lets it seal from now on. It is on disk before it is used.
-    pub(super) fn add(&self) -> Result<String, KeyringError> {
+    pub(crate) fn add(&self) -> Result<String, KeyringError> {
         let added = Owned::random()?;
         let id = added.sealing.id.clone();
         let mut keys = vec![added];
@@ -237,7 +237,7 @@ impl Keyring {
     }
 
     /// Forgets every key but the one that seals.
-    pub(super) fn drop_old(&self) -> Result<(), KeyringError> {
+    pub(crate) fn drop_old(&self) -> Result<(), KeyringError> {
         let keys = vec![Owned::new(self.keys()[0].bytes)];
         self.replace(keys)
     }

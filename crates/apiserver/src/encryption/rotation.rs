@@ -13,6 +13,7 @@ use fermion_store::{Commit, Error, Expect, ListQuery, Scope, Store, Stored, Writ
 use super::envelope::{self, EnvelopeError};
 use super::keyring::KeyringError;
 use super::{SEALED, SealedStore};
+use crate::platform_keys;
 
 /// Secrets looked at in one step.
 const PAGE: usize = 500;
@@ -85,13 +86,19 @@ pub enum RotationError {
 }
 
 impl SealedStore {
+    /// Checks that every Secret can be opened.
+    pub(crate) async fn check_keys(&self) -> Result<(), KeyringError> {
+        let mut secrets = Secrets::of(&self.store);
+        while let Some(stored) = secrets.next().await.map_err(KeyringError::Store)? {
+            self.keys.open(&stored.key, &stored.body).map_err(|error| self.refused(&stored, &error))?;
+        }
+        Ok(())
+    }
+
     /// Checks that every Secret can be opened, then writes those anew that are not sealed with the
     /// newest key. When one cannot be opened nothing is changed.
     pub(crate) async fn reseal(&self) -> Result<Resealed, RotationError> {
-        let mut secrets = Secrets::of(&self.store);
-        while let Some(stored) = secrets.next().await.map_err(RotationError::Store)? {
-            self.keys.open(&stored.key, &stored.body).map_err(|error| self.refused(&stored, &error))?;
-        }
+        self.check_keys().await?;
         let mut rewritten = 0;
         for _ in 0..LOOKS_MAX {
             let found = self.look().await.map_err(RotationError::Store)?;
@@ -100,7 +107,9 @@ impl SealedStore {
                 if rewritten > 0 {
                     self.store.compact(self.store.revision()).await.map_err(RotationError::Store)?;
                 }
-                return Ok(Resealed { rewritten, keys: self.keys.ids() });
+                let keys = self.keys.ids();
+                platform_keys::note_sealing_key(&self.store, &keys[0]).await.map_err(RotationError::Store)?;
+                return Ok(Resealed { rewritten, keys });
             }
         }
         Err(RotationError::StillUsed)

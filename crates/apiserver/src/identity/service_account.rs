@@ -51,9 +51,19 @@ impl TokenSigner {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Self::create(file)?,
             Err(error) => return Err(error).with_context(|| format!("cannot read {}", file.display())),
         };
-        let damaged = || format!("{} holds no P-256 key: delete it, and every token of a ServiceAccount ends", file.display());
+        let damaged = || {
+            format!(
+                "{} holds no P-256 key: put the right file back, or delete it and start with --replace-keys, and every token of a ServiceAccount ends",
+                file.display()
+            )
+        };
         let body: String = text.lines().map(str::trim).filter(|line| !line.starts_with("-----")).collect();
         Self::from_pkcs8(&STANDARD.decode(body).with_context(damaged)?).with_context(damaged)
+    }
+
+    /// Names the key: the hash of its public half.
+    pub(crate) fn id(&self) -> &str {
+        &self.id
     }
 
     fn create(file: &Path) -> anyhow::Result<String> {

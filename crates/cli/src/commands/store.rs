@@ -9,10 +9,13 @@ use fermion_store::{Copied, Place, Verified};
 
 use crate::failure::{Exit, Failure, Outcome};
 use crate::output;
-use crate::server::data_directory;
+use crate::server::{data_directory, home};
 
 /// Problems that are printed one by one.
 const PROBLEMS_SHOWN_MAX: usize = 20;
+
+/// Files of the home without which a server does not start on data that was used with them.
+const KEY_FILES: [&str; 2] = ["secrets.key", "service-account.key"];
 
 /// Where the database is.
 #[derive(Debug, clap::Args)]
@@ -45,8 +48,8 @@ pub(crate) struct RestoreArguments {
 pub(crate) enum StoreCommand {
     /// Read everything and say what is wrong; the server may run
     Check {
-        /// A backup to check instead
-        #[arg(long, value_name = "FILE", conflicts_with = "database")]
+        /// A backup to check instead, whatever database is set
+        #[arg(long, value_name = "FILE")]
         file: Option<PathBuf>,
         #[command(flatten)]
         of: DatabaseArguments,
@@ -67,8 +70,12 @@ impl DatabaseArguments {
         if let Some(url) = self.database {
             return Ok(Place::Postgres(url));
         }
-        data_directory(home).map(Place::Directory).map_err(|error| Failure::new("cannot tell where the database is").why(error.to_string()))
+        home_of(home).map(|home| Place::Directory(data_directory(&home)))
     }
+}
+
+fn home_of(given: Option<PathBuf>) -> Outcome<PathBuf> {
+    home(given).map_err(|error| Failure::new("cannot tell where the database is").why(error.to_string()))
 }
 
 /// Makes a backup; the server may run.
@@ -79,12 +86,18 @@ pub(crate) async fn backup(arguments: BackupArguments, home: Option<PathBuf>) ->
 
 /// Puts a backup where there is no store yet.
 pub(crate) async fn restore(arguments: RestoreArguments, home: Option<PathBuf>) -> Outcome<Exit> {
+    let keys = home_of(home.clone())?;
     let to = arguments.to.place(home)?;
     let verified = verify(&Place::File(arguments.file.clone())).await?;
     if !is_sound(&verified) {
         return Err(Failure::new("the backup is damaged, so nothing was restored").hint("restore an older one"));
     }
-    copy("cannot restore the backup", &Place::File(arguments.file), &to).await
+    let done = copy("cannot restore the backup", &Place::File(arguments.file), &to).await?;
+    if KEY_FILES.iter().any(|name| !keys.join(name).exists()) {
+        let names = KEY_FILES.join(" and ");
+        output::note(&format!("no backup holds keys: put {names} of the server that it was made from into {}", keys.display()));
+    }
+    Ok(done)
 }
 
 /// Checks or copies a store.

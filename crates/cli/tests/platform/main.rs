@@ -36,6 +36,8 @@ mod manifests;
 mod new_kind;
 mod secrets;
 mod server_side_apply;
+mod several_servers;
+mod store_commands;
 mod webhooks;
 mod workloads;
 
