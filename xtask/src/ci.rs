@@ -5,19 +5,21 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 
 use crate::console::{self, Console};
-use crate::{licences, metadata, process, test, tidy, tools, workspace};
+use crate::{history, licences, metadata, process, test, tidy, tools, workspace};
 
 /// One check: its name and what it does.
 type Step = (&'static str, fn(&Console) -> Result<()>);
 
 /// Cheap ones first, so that a slip is told soon.
-const STEPS: [Step; 7] = [
+const STEPS: [Step; 8] = [
     ("format", format),
     ("tidy", |_| tidy::run()),
     ("licences", |_| licences::run(&metadata::read()?)),
     ("lints", lints),
     ("build", build),
     ("examples in documentation", doc_tests),
+    // By itself: tests beside it would take its turns.
+    ("history of the stores", history::run_all),
     // Last, so that the runner's own summary closes the output.
     ("tests", tests),
 ];

@@ -9,6 +9,7 @@ mod clients;
 mod compare;
 mod console;
 mod down;
+mod history;
 mod home;
 mod licences;
 mod metadata;
@@ -44,7 +45,7 @@ enum Chore {
     Down(down::DownArguments),
     /// Install what the tests need and run them
     Test(test::TestArguments),
-    /// Everything a change must pass: format, lints, licences, tidy, build, tests
+    /// Everything a change must pass: format, lints, licences, tidy, build, history checker, tests
     Ci,
     /// Check the rules of the source tree that no compiler checks
     Tidy,
@@ -52,6 +53,8 @@ enum Chore {
     Licences,
     /// Hold the answers of Kubernetes that are written down against a real one
     Compare(compare::CompareArguments),
+    /// Run the history checker of the store: clients beside kills, pauses and cut connections
+    CheckHistory(history::HistoryArguments),
     /// Measure the platform beside its peers on this machine, in a release build
     Bench(bench::BenchArguments),
 }
@@ -80,6 +83,7 @@ fn main() -> ExitCode {
         Chore::Tidy => tidy::run(),
         Chore::Licences => metadata::read().and_then(|metadata| licences::run(&metadata)),
         Chore::Compare(arguments) => compare::run(arguments),
+        Chore::CheckHistory(arguments) => history::run(&arguments),
         Chore::Bench(arguments) => bench::run(arguments),
     };
     match outcome {
