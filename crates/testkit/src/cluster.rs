@@ -55,19 +55,21 @@ impl Cluster {
             create_for_postgres(&directory);
             let lock = OpenOptions::new().create(true).truncate(false).write(true).open(directory.join("lock")).expect("a file to lock");
             loop {
-                // One at a time looks whether it is there, and makes it if not.
+                // As long as anybody holds this, the cluster stays.
+                lock.lock_shared().expect("a lock");
+                if is_ready(&directory) {
+                    let port = fs::read_to_string(directory.join("port")).expect("the port is written down").parse().expect("a number");
+                    return Self { directory, port, _lock: Some(lock) };
+                }
+                lock.unlock().expect("a lock");
+                // One at a time makes it, when nobody uses it.
                 lock.lock().expect("a lock");
                 if !is_ready(&directory) {
                     let cluster = Self::make(&directory, "");
                     fs::write(directory.join("port"), cluster.port.to_string()).expect("a file for the port");
                     bury(&directory);
                 }
-                // The kernel may let go of one lock before it gives the other.
-                lock.lock_shared().expect("a lock");
-                if is_ready(&directory) {
-                    let port = fs::read_to_string(directory.join("port")).expect("the port is written down").parse().expect("a number");
-                    return Self { directory, port, _lock: Some(lock) };
-                }
+                lock.unlock().expect("a lock");
             }
         })
     }
