@@ -166,6 +166,7 @@ impl Cluster {
     }
 
     /// A copy of this cluster in another directory, that receives every commit before it is answered.
+    #[must_use]
     pub fn standby(&self, directory: &Path) -> Self {
         create_for_postgres(&directory.join("run"));
         let data = directory.join("data");
