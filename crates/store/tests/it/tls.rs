@@ -80,7 +80,7 @@ fn whole(error: &Error) -> String {
 }
 
 async fn refused(url: &str) -> String {
-    let error = Store::connect(url, Options::default()).await.err().expect("it is refused");
+    let error = Store::connect(url, Options::default()).await.expect_err("it is refused");
     assert_eq!(error.class(), Class::Unavailable, "{error:?}");
     let text = whole(&error);
     assert!(!text.contains("secret") && !format!("{error:?}").contains("not a secret"), "{text}");
