@@ -12,6 +12,7 @@ use crate::admission::{self, Admitted, Operation, Origin};
 use crate::authorize::Attributes;
 use crate::catalog::Resource;
 use crate::error::{ApiError, Result};
+use crate::exchange::Exchange;
 use crate::fairness::Call;
 use crate::iam::IAM;
 use crate::identity::Identity;
@@ -99,6 +100,8 @@ impl Api {
             (true, false) => return Err(ApiError::method_not_allowed("this address can only be watched")),
             (false, _) => connect_verb(&target, verb),
         };
+        let exchange = Exchange::asked(verb, &target, &query)?;
+        let verb = exchange.map_or(verb, Exchange::verb);
         let attributes = attributes(&target, verb, &query);
         if let Err(refused) = self.authorize(caller, &attributes)
             && !self.is_about_own_key(caller, &attributes, &query).await?
@@ -109,7 +112,8 @@ impl Api {
         if target.namespace.is_some() && !resource.namespaced {
             return Err(ApiError::no_route());
         }
-        let all_namespaces_verb = matches!(verb, Verb::List | Verb::Watch | Verb::DeleteCollection);
+        // The rows of an import may name their namespaces.
+        let all_namespaces_verb = matches!(verb, Verb::List | Verb::Watch | Verb::DeleteCollection) || exchange.is_some();
         if resource.namespaced && target.namespace.is_none() && !all_namespaces_verb {
             return Err(ApiError::bad_request(format!(
                 "{} are namespaced: use /namespaces/NAMESPACE/{} in the path",
@@ -132,6 +136,9 @@ impl Api {
         }
         let namespace = target.namespace.as_deref();
         let name = target.name.as_deref();
+        if let Some(asked) = exchange {
+            return Box::pin(self.exchange(caller, &resource, namespace, asked, &query, request)).await;
+        }
         match (verb, name) {
             (Verb::Get, Some(name)) => self.get(&resource, namespace, name, request.headers(), &query).await,
             (Verb::List, None) => self.list(&resource, namespace, request.headers(), &query).await,

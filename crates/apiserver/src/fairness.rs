@@ -27,6 +27,7 @@ use axum::http::{Method, Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
 
 use crate::error::{ApiError, Result};
+use crate::exchange::Exchange;
 use crate::identity::{COMPONENTS, Identity};
 use crate::request::{Query, Target, Verb};
 
@@ -57,9 +58,11 @@ pub(crate) enum LaneName {
     Write,
     /// Deletions of whole collections.
     Bulk,
+    /// Lists as files, in and out, until the last byte.
+    Exchange,
 }
 
-const LANES: [(LaneName, &str, Limits); 6] = [
+const LANES: [(LaneName, &str, Limits); 7] = [
     (LaneName::System, "system", Limits { seats: 512, waiting: 4096, waiting_per_user: 4096 }),
     (LaneName::Leader, "leader", Limits { seats: 64, waiting: 1024, waiting_per_user: 256 }),
     (LaneName::Interactive, "interactive", Limits { seats: 128, waiting: 4096, waiting_per_user: 1024 }),
@@ -68,6 +71,8 @@ const LANES: [(LaneName, &str, Limits); 6] = [
     // Writes wait for the disk together: two full transactions of the store.
     (LaneName::Write, "write", Limits { seats: 512, waiting: 4096, waiting_per_user: 1024 }),
     (LaneName::Bulk, "bulk", Limits { seats: 4, waiting: 64, waiting_per_user: 16 }),
+    // Each holds a page of a list, or a file that was sent.
+    (LaneName::Exchange, "exchange", Limits { seats: 4, waiting: 64, waiting_per_user: 16 }),
 ];
 
 /// What a request costs.
@@ -91,6 +96,9 @@ impl Call {
             return Ok(Self { lane: None, lasts });
         }
         let verb = Verb::of(request.method(), target.name.is_some(), &query)?;
+        if Exchange::asked(verb, target, &query)?.is_some() {
+            return Ok(Self { lane: Some(LaneName::Exchange), lasts: true });
+        }
         let lane = match verb {
             Verb::DeleteCollection => LaneName::Bulk,
             _ if target.group == "coordination.k8s.io" && target.name.is_some() && verb != Verb::Watch => LaneName::Leader,
@@ -140,14 +148,16 @@ impl Fairness {
     ) -> Result<Response<Body>> {
         let lasting = if call.lasts { Some(self.last(user)?) } else { None };
         let in_turn = async {
-            let _seat = match call.lane {
+            let seat = match call.lane {
                 Some(lane) => Some(self.enter(lane, user).await?),
                 None => None,
             };
-            answer.await
+            let response = answer.await?;
+            // What is sent as it is read keeps its place until it is sent.
+            Ok((response, seat.filter(|_| call.lane == Some(LaneName::Exchange))))
         };
         let Some(lasting) = lasting else {
-            return tokio::time::timeout(REQUEST_TIMEOUT, in_turn).await.unwrap_or_else(|_| {
+            let answered = tokio::time::timeout(REQUEST_TIMEOUT, in_turn).await.unwrap_or_else(|_| {
                 Err(ApiError::new(
                     StatusCode::GATEWAY_TIMEOUT,
                     "Timeout",
@@ -157,11 +167,13 @@ impl Fairness {
                     ),
                 ))
             });
+            return answered.map(|(response, _)| response);
         };
-        Ok(in_turn.await?.map(|body| {
+        let (response, seat) = in_turn.await?;
+        Ok(response.map(|body| {
             Body::new(body.map_frame(move |frame| {
                 // Counted for as long as the answer goes on.
-                let _counted = &lasting;
+                let _counted = (&lasting, &seat);
                 frame
             }))
         }))
@@ -214,6 +226,8 @@ mod tests {
             (&[], Method::POST, pods.to_owned(), Some(LaneName::Write), false),
             (&[], Method::DELETE, pod.to_owned(), Some(LaneName::Write), false),
             (&[], Method::DELETE, pods.to_owned(), Some(LaneName::Bulk), false),
+            (&[], Method::GET, format!("{pods}?export=csv"), Some(LaneName::Exchange), true),
+            (&[COMPONENTS], Method::POST, format!("{pods}?import=csv"), Some(LaneName::Exchange), true),
             (&[], Method::PUT, lease.to_owned(), Some(LaneName::Leader), false),
             (&[COMPONENTS], Method::PUT, lease.to_owned(), Some(LaneName::Leader), false),
             (&[COMPONENTS], Method::GET, pods.to_owned(), Some(LaneName::System), false),

@@ -7,12 +7,13 @@ use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::{BufMut as _, Bytes, BytesMut};
-use fermion_store::{Filter, LabelIs, LabelTerm, ListQuery, Order, Scope, Stored};
+use fermion_store::{Filter, LabelIs, LabelTerm, ListQuery, Scope, Stored};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::catalog::{Resource, Source};
 use crate::error::{About, ApiError, Cause, Result};
+use crate::peoples_list::PeoplesList;
 use crate::request::Query;
 use crate::selector::{FieldSelector, LabelOperator, LabelSelector};
 use crate::table::{IncludeObject, table};
@@ -109,6 +110,9 @@ struct Continue {
     revision: u64,
     namespace: String,
     name: String,
+    /// How many objects the pages so far held, for the count of those that follow.
+    #[serde(default)]
+    told: usize,
 }
 
 impl Continue {
@@ -226,28 +230,35 @@ impl Api {
             Source::Metrics => Some(self.metrics(resource, namespace).await?),
             Source::Objects | Source::Review => None,
         };
+        let limit = query.number("limit")?.map(|limit| usize::try_from(limit).unwrap_or(usize::MAX)).filter(|limit| *limit > 0);
+        let people = PeoplesList::parse(query)?;
         if let Some(mut items) = virtual_items {
-            items.retain(|item| selection.matches(item));
-            let bodies = items.iter().map(|item| Bytes::from(item.to_string())).collect();
+            items.retain(|item| selection.matches(item) && people.finds(resource, item));
+            people.sort(&mut items, |item| item);
+            let total = items.len();
+            // Only people page by offset; others would take the first page for all of it.
+            if people.needs_all() {
+                items = items.into_iter().skip(people.offset).take(limit.unwrap_or(usize::MAX)).collect();
+            }
+            let remaining = people.count.then(|| total.saturating_sub(people.offset.saturating_add(items.len())) as u64);
             return Ok(Listed {
-                items: bodies,
+                items: items.iter().map(|item| Bytes::from(item.to_string())).collect(),
                 parsed: Some(items),
                 resource_version: self.store.revision().to_string(),
                 continue_token: None,
-                remaining: None,
+                remaining,
             });
         }
-        let limit = query.number("limit")?.map(|limit| usize::try_from(limit).unwrap_or(usize::MAX)).filter(|limit| *limit > 0);
-        let (mut start_after, at_revision) = match query.get("continue") {
+        let (mut start_after, at_revision, told) = match query.get("continue") {
             Some(token) => {
                 let token = Continue::decode(token)?;
-                (Some((token.namespace, token.name)), Some(token.revision))
+                (Some((token.namespace, token.name)), Some(token.revision), token.told)
             }
             None => match Wanted::parse(query)? {
-                Wanted::Exactly(revision) => (None, Some(revision)),
+                Wanted::Exactly(revision) => (None, Some(revision), 0),
                 Wanted::NotOlderThan(revision) => {
                     self.check_reached(resource, revision)?;
-                    (None, None)
+                    (None, None, 0)
                 }
             },
         };
@@ -256,13 +267,19 @@ impl Api {
             namespace: namespace.map(Into::into),
             name: selection.fields.exact("metadata.name").map(Into::into),
         };
-        let people = PeoplesList::parse(query)?;
         let (mut filter, mut exact) = selection.filter();
         // A field may have another value where it is served than where it is stored.
         if !resource.is_served_as_stored() && !filter.fields.is_empty() {
             filter.fields.clear();
             exact = false;
         }
+        // What is stored in another form than it is served in can be searched and sorted only here.
+        let told_here = people.is_given() && !(exact && resource.is_searched_as_stored());
+        if told_here && people.needs_all() {
+            let asked = ListQuery { filter, at_revision, ..ListQuery::all(scope) };
+            return self.page_of_all(resource, selection, &people, asked, start_after, limit).await;
+        }
+        exact &= !told_here;
         let mut items = Vec::new();
         let mut parsed = Vec::new();
         let mut revision = at_revision;
@@ -271,17 +288,14 @@ impl Api {
         // pages are read until the asked number is found. Each round moves on, so the loop ends with
         // the objects.
         let (next, remaining) = loop {
-            let asked = ListQuery {
-                filter: filter.clone(),
-                limit,
-                start_after: start_after.take(),
-                at_revision: revision,
-                ..people.query(scope.clone())
-            };
+            let of_people = if told_here { ListQuery::all(scope.clone()) } else { people.query(scope.clone()) };
+            let asked = ListQuery { filter: filter.clone(), limit, start_after: start_after.take(), at_revision: revision, ..of_people };
             let page = self.store.list(asked).await.map_err(|error| ApiError::from_store(&error, resource.about("")))?;
             revision = Some(page.revision);
             if exact {
-                let following = page.total.map(|total| total.saturating_sub((people.offset + page.items.len()) as u64));
+                // The total is that of all pages.
+                let before = told.saturating_add(people.offset).saturating_add(page.items.len());
+                let following = page.total.map(|total| total.saturating_sub(before as u64));
                 for stored in page.items {
                     items.push(resource.as_served(stored)?.body);
                 }
@@ -291,7 +305,7 @@ impl Api {
             for stored in page.items {
                 let stored = resource.as_served(stored)?;
                 let value = parse_stored(&stored)?;
-                if selection.matches(&value) {
+                if selection.matches(&value) && people.finds(resource, &value) {
                     items.push(stored.body);
                     parsed.push(value);
                     if items.len() == wanted {
@@ -308,47 +322,60 @@ impl Api {
             }
         };
         let revision = revision.unwrap_or_default();
+        let told = told.saturating_add(items.len());
         Ok(Listed {
             items,
             parsed: (!exact).then_some(parsed),
             resource_version: revision.to_string(),
-            continue_token: next.map(|(namespace, name)| Continue { revision, namespace, name }.encode()),
+            continue_token: next.map(|(namespace, name)| Continue { revision, namespace, name, told }.encode()),
             remaining,
+        })
+    }
+
+    /// One page of matching objects where all of them have to be read to tell which ones are on it.
+    async fn page_of_all(
+        &self,
+        resource: &Arc<Resource>,
+        selection: &Selection,
+        people: &PeoplesList,
+        asked: ListQuery,
+        start_after: Option<(String, String)>,
+        limit: Option<usize>,
+    ) -> Result<Listed> {
+        let page = self.store.list(asked).await.map_err(|error| ApiError::from_store(&error, resource.about("")))?;
+        let mut found = Vec::new();
+        for stored in page.items {
+            let stored = resource.as_served(stored)?;
+            let value = parse_stored(&stored)?;
+            let key = (stored.key.namespace.to_string(), stored.key.name.to_string());
+            let follows = start_after.as_ref().is_none_or(|after| key > *after);
+            if follows && selection.matches(&value) && people.finds(resource, &value) {
+                found.push((key, stored.body, value));
+            }
+        }
+        people.sort(&mut found, |(_, _, value)| value);
+        let total = found.len();
+        let mut found: Vec<_> = found.into_iter().skip(people.offset).take(limit.unwrap_or(usize::MAX)).collect();
+        let following = total.saturating_sub(people.offset.saturating_add(found.len()));
+        let by_key = people.order.is_none() && people.offset == 0;
+        let last = if by_key && following > 0 { found.last_mut().map(|(key, _, _)| std::mem::take(key)) } else { None };
+        let (items, parsed) = found.into_iter().map(|(_, body, value)| (body, value)).unzip();
+        Ok(Listed {
+            items,
+            parsed: Some(parsed),
+            resource_version: page.revision.to_string(),
+            // What follows is counted here from where the page begins.
+            continue_token: last.map(|(namespace, name)| Continue { revision: page.revision, namespace, name, told: 0 }.encode()),
+            remaining: people.count.then_some(following as u64),
         })
     }
 }
 
-/// What people ask of a list beyond what Kubernetes' clients do: `search=TEXT`, `sortBy=PATH` or
-/// `sortBy=-PATH`, `offset=NUMBER`, and `count=true`, which makes `remainingItemCount` exact.
-struct PeoplesList {
-    search: Option<String>,
-    order: Option<Order>,
-    offset: usize,
-    count: bool,
-}
-
-impl PeoplesList {
-    fn parse(query: &Query) -> Result<Self> {
-        let order = query.get("sortBy").filter(|path| !path.is_empty()).map(|path| {
-            let (path, descending) = path.strip_prefix('-').map_or((path, false), |path| (path, true));
-            Order { path: path.trim_start_matches('.').split('.').map(str::to_owned).collect(), descending }
-        });
-        let offset = query.number("offset")?.map_or(0, |offset| usize::try_from(offset).unwrap_or(usize::MAX));
-        if query.get("continue").is_some() && (order.is_some() || offset > 0) {
-            return Err(ApiError::bad_request("continue: a list with sortBy or offset is paged by offset and resourceVersion"));
-        }
-        let search = query.get("search").filter(|text| !text.is_empty()).map(str::to_owned);
-        Ok(Self { search, order, offset, count: query.flag("count")? })
-    }
-
-    fn query(&self, scope: Scope) -> ListQuery {
-        ListQuery {
-            search: self.search.clone(),
-            order: self.order.clone(),
-            offset: self.offset,
-            count: self.count,
-            ..ListQuery::all(scope)
-        }
+impl Resource {
+    /// Whether the store can search and sort its objects: Secrets are sealed there, and other kinds
+    /// may be served in another version than they are stored in.
+    fn is_searched_as_stored(&self) -> bool {
+        self.is_served_as_stored() && !self.is_core("secrets")
     }
 }
 
@@ -386,7 +413,7 @@ fn refused_match(reason: &'static str, message: String) -> ApiError {
 }
 
 impl Listed {
-    fn values(&self) -> Result<Vec<Value>> {
+    pub(crate) fn values(&self) -> Result<Vec<Value>> {
         match &self.parsed {
             Some(parsed) => Ok(parsed.clone()),
             None => self
@@ -404,9 +431,10 @@ fn list_metadata(listed: &Listed) -> Value {
     let mut metadata = json!({"resourceVersion": listed.resource_version});
     if let Some(token) = &listed.continue_token {
         metadata["continue"] = token.clone().into();
-        if let Some(remaining) = listed.remaining {
-            metadata["remainingItemCount"] = remaining.into();
-        }
+    }
+    // Without a token only where it was asked for by `count`.
+    if let Some(remaining) = listed.remaining {
+        metadata["remainingItemCount"] = remaining.into();
     }
     metadata
 }

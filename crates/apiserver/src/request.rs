@@ -216,6 +216,22 @@ impl Query {
         self.values.get(name).map(String::as_str).filter(|value| !value.is_empty())
     }
 
+    /// Whether the parameter is there, be it empty.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.values.contains_key(name)
+    }
+
+    /// The same with another value of one parameter, or without it.
+    #[must_use]
+    pub(crate) fn with(&self, name: &str, value: Option<String>) -> Self {
+        let mut query = self.clone();
+        match value {
+            Some(value) => query.values.insert(name.to_owned(), value),
+            None => query.values.remove(name),
+        };
+        query
+    }
+
     pub(crate) fn flag(&self, name: &str) -> Result<bool> {
         match self.values.get(name).map(String::as_str) {
             None | Some("false" | "0" | "False" | "FALSE" | "f" | "F") => Ok(false),

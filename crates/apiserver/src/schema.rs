@@ -14,6 +14,7 @@ mod compile;
 mod core_kinds;
 mod format;
 mod normalize;
+pub(crate) mod outline;
 mod problem;
 pub(crate) mod rules;
 

@@ -99,7 +99,8 @@ impl Columns {
         &self.columns
     }
 
-    fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {
+    /// The cells of an object, one for each column.
+    pub(crate) fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {
         match &self.cells {
             Cells::Row(row) => row(object, now),
             Cells::Paths(paths) => {

@@ -5,7 +5,9 @@
 mod access;
 mod bodies;
 mod credentials;
+mod exchange;
 mod fairness;
+mod lists;
 mod quota;
 mod secrets;
 mod server;

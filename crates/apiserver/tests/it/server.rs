@@ -79,8 +79,16 @@ impl Server {
             drop(replaced);
             request = request.header(*name, *value);
         }
-        let body = body.map_or_else(Body::empty, |body| Body::from(body.to_string()));
-        let mut request = request.body(body).expect("a request");
+        self.answer(request.body(body.map_or_else(Body::empty, |body| Body::from(body.to_string()))).expect("a request")).await
+    }
+
+    /// Sends a text that is not JSON.
+    pub(crate) async fn send_text(&self, token: &str, method: &str, path: &str, text: &str) -> Answer {
+        let request = Request::builder().method(method).uri(path).header("authorization", format!("Bearer {token}"));
+        self.answer(request.body(Body::from(text.to_owned())).expect("a request")).await
+    }
+
+    async fn answer(&self, mut request: Request<Body>) -> Answer {
         request.extensions_mut().insert(ConnectInfo(SocketAddr::from(([192, 0, 2, 1], 4000))));
         let response = self.api.router().oneshot(request).await.expect("an answer");
         let code = response.status();

@@ -92,6 +92,18 @@ impl Stage {
         call(&self.api, &self.token, method, path, content_type, body).await
     }
 
+    /// Sends bytes and reads bytes.
+    pub(crate) async fn bytes(&self, method: Method, path: &str, content_type: &str, body: Vec<u8>) -> (StatusCode, Vec<u8>) {
+        let response = self.api.router().oneshot(request(&self.token, method, path, content_type, body)).await.expect("an answer");
+        let code = response.status();
+        (code, response.into_body().collect().await.expect("a whole answer").to_bytes().to_vec())
+    }
+
+    /// An answer of which nothing is read yet.
+    pub(crate) async fn begin(&self, method: Method, path: &str) -> axum::http::Response<Body> {
+        self.api.router().oneshot(request(&self.token, method, path, "", "")).await.expect("an answer")
+    }
+
     pub(crate) async fn get(&self, path: &str) -> Answer {
         self.call(Method::GET, path, "", "").await
     }
@@ -141,16 +153,19 @@ pub(crate) async fn token(api: &Arc<Api>, name: &str) -> String {
     signed_in["token"].as_str().expect("a token").to_owned()
 }
 
-/// Sends a request and reads the whole answer.
-pub(crate) async fn call(api: &Arc<Api>, token: &str, method: Method, path: &str, content_type: &str, body: impl Into<Body>) -> Answer {
-    let request = Request::builder()
+fn request(token: &str, method: Method, path: &str, content_type: &str, body: impl Into<Body>) -> Request<Body> {
+    Request::builder()
         .method(method)
         .uri(path)
         .header(header::AUTHORIZATION, format!("Bearer {token}"))
         .header(header::CONTENT_TYPE, content_type)
         .body(body.into())
-        .expect("a request");
-    answer(api, request).await
+        .expect("a request")
+}
+
+/// Sends a request and reads the whole answer.
+pub(crate) async fn call(api: &Arc<Api>, token: &str, method: Method, path: &str, content_type: &str, body: impl Into<Body>) -> Answer {
+    answer(api, request(token, method, path, content_type, body)).await
 }
 
 /// Sends a request as it is and reads the whole answer.
