@@ -3,7 +3,8 @@
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    apply, call, chat, completion, delete, exec, follow, get, login, logs, notebook, open, run, secrets, status, store, top, usage, wait,
+    apply, call, chat, completion, delete, exec, export, follow, get, import, login, logs, notebook, open, run, secrets, status, store,
+    top, usage, wait,
 };
 use crate::connection::ConnectionArguments;
 use crate::server::{ServerArgs, StartContainerArgs, TeardownArgs};
@@ -55,6 +56,10 @@ pub(crate) enum Command {
     Usage(usage::UsageArguments),
     /// List or show objects of any kind
     Get(get::GetArguments),
+    /// Write a list to a file: CSV, XLSX or JSON
+    Export(export::ExportArguments),
+    /// Create or change objects as the rows of a file say
+    Import(import::ImportArguments),
     /// Create or change objects from YAML or JSON
     Apply(apply::ApplyArguments),
     /// Delete objects

@@ -6,8 +6,11 @@ pub(crate) mod chat;
 pub(crate) mod completion;
 pub(crate) mod delete;
 pub(crate) mod exec;
+pub(crate) mod export;
 pub(crate) mod follow;
 pub(crate) mod get;
+pub(crate) mod import;
+pub(crate) mod list;
 pub(crate) mod login;
 pub(crate) mod logs;
 pub(crate) mod notebook;
@@ -58,6 +61,8 @@ pub(crate) async fn run(arguments: Arguments) -> Outcome<Exit> {
         Command::Top(options) => top::run(options, &connection.session()?).await,
         Command::Usage(options) => usage::run(options, &connection.session()?).await,
         Command::Get(options) => get::run(options, &connection.session()?).await,
+        Command::Export(options) => export::run(options, &connection.session()?).await,
+        Command::Import(options) => import::run(options, &connection.session()?).await,
         Command::Apply(options) => apply::run(options, &connection.session()?).await,
         Command::Delete(options) => delete::run(options, &connection.session()?).await,
         Command::Chat(options) => chat::run(options, &connection.session()?).await,

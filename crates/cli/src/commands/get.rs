@@ -6,13 +6,14 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::delete::check_name;
+use super::list::ListArguments;
 use crate::connection::Session;
 use crate::failure::{Attempt as _, Exit, Failure, Outcome};
 use crate::output::{self, Cell, Format, Style, Table};
 use crate::resources::{Resource, Resources};
 
 /// Objects asked for at once.
-const PAGE: usize = 500;
+const PAGE: u64 = 500;
 /// Media type of a list as rows for people.
 const AS_TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json";
 
@@ -21,23 +22,23 @@ const AS_TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io,application
 Examples:
   fermion get trainingjobs -A              every job of every namespace
   fermion get pods -l fermion.dev/training-job=digits
+  fermion get tj --search vision --sort-by -metadata.creationTimestamp --limit 20
   fermion get job/digits -o yaml           everything about one object")]
 pub(crate) struct GetArguments {
     /// Kinds, such as pods or tj,wl; or KIND/NAME; or a category such as all
     kind: String,
     /// Names; every object when left out
     names: Vec<String>,
-    /// In every namespace
-    #[arg(short = 'A', long)]
-    all_namespaces: bool,
-    /// Only objects whose labels fit, such as a=b,c!=d
-    #[arg(short = 'l', long, value_name = "SELECTOR")]
-    selector: Option<String>,
-    /// Only objects whose fields fit, such as status.phase=Running
-    #[arg(long, value_name = "SELECTOR")]
-    field_selector: Option<String>,
+    #[command(flatten)]
+    list: ListArguments,
+    /// At most so many objects; how many there are in all is told
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..))]
+    limit: Option<u64>,
+    /// Which page of so many objects, from 1
+    #[arg(long, value_name = "NUMBER", requires = "limit", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
+    page: u64,
     /// Go on and print changes
-    #[arg(short, long)]
+    #[arg(short, long, conflicts_with_all = ["search", "sort_by", "limit"])]
     watch: bool,
     /// How to print
     #[arg(short, long, value_enum, default_value_t)]
@@ -60,6 +61,73 @@ struct ListMeta {
     resource_version: String,
     #[serde(rename = "continue")]
     next: String,
+    remaining_item_count: Option<u64>,
+}
+
+/// Where a list goes on. A list in an order of its own is paged by numbers, at one revision.
+struct Paging {
+    limit: u64,
+    offset: u64,
+    /// Whether only this page is asked for.
+    one_page: bool,
+    sorted: bool,
+    revision: String,
+    next: String,
+}
+
+impl Paging {
+    fn new(arguments: &GetArguments) -> Self {
+        let limit = arguments.limit.unwrap_or(PAGE);
+        Self {
+            limit,
+            offset: limit.saturating_mul(arguments.page - 1),
+            one_page: arguments.limit.is_some(),
+            sorted: arguments.list.sort_by.is_some(),
+            revision: String::new(),
+            next: String::new(),
+        }
+    }
+
+    /// The parameters of the next page.
+    fn query(&self) -> Vec<(&'static str, String)> {
+        let mut query = vec![("limit", self.limit.to_string())];
+        if self.one_page {
+            query.push(("count", "true".to_owned()));
+        }
+        if !self.next.is_empty() {
+            query.push(("continue", self.next.clone()));
+        } else if self.offset > 0 {
+            query.push(("offset", self.offset.to_string()));
+            if !self.revision.is_empty() {
+                query.extend([("resourceVersion", self.revision.clone()), ("resourceVersionMatch", "Exact".to_owned())]);
+            }
+        }
+        query
+    }
+
+    /// Goes on behind a page of so many objects; whether there is more to ask for.
+    fn go_on(&mut self, page: &ListMeta, objects: u64) -> bool {
+        if self.one_page {
+            if let Some(remaining) = page.remaining_item_count {
+                output::note(&told(self.offset, objects, remaining));
+            }
+            return false;
+        }
+        page.resource_version.clone_into(&mut self.revision);
+        page.next.clone_into(&mut self.next);
+        self.offset += objects;
+        !self.next.is_empty() || (self.sorted && objects == self.limit)
+    }
+}
+
+/// Which objects of how many are shown.
+fn told(offset: u64, objects: u64, remaining: u64) -> String {
+    let total = offset + objects + remaining;
+    match objects {
+        0 if offset > 0 => format!("there is no such page; the last object is before number {}", offset + 1),
+        0 => "none of 0".to_owned(),
+        _ => format!("{} to {} of {total}", offset + 1, offset + objects),
+    }
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -110,24 +178,9 @@ pub(crate) async fn run(arguments: GetArguments, session: &Session) -> Outcome<E
     }
 }
 
-fn namespace<'a>(arguments: &GetArguments, session: &'a Session) -> Option<&'a str> {
-    (!arguments.all_namespaces).then_some(session.namespace.as_str())
-}
-
-/// The address of a list or of one object.
-fn address(arguments: &GetArguments, resource: &Resource, name: Option<&str>, session: &Session, more: &[(&str, &str)]) -> String {
-    let mut query = form_urlencoded::Serializer::new(String::new());
-    if name.is_none() {
-        for (key, value) in [("labelSelector", &arguments.selector), ("fieldSelector", &arguments.field_selector)] {
-            if let Some(value) = value {
-                query.append_pair(key, value);
-            }
-        }
-    }
-    query.extend_pairs(more);
-    let collection = resource.path(namespace(arguments, session));
-    let name = name.map(|name| format!("/{name}")).unwrap_or_default();
-    format!("{collection}{name}?{}", query.finish())
+/// The address of one object.
+fn address_of(arguments: &GetArguments, resource: &Resource, name: &str, session: &Session) -> String {
+    format!("{}/{name}", resource.path(arguments.list.namespace(session)))
 }
 
 fn request(address: &str, accept: &str) -> Outcome<http::Request<Vec<u8>>> {
@@ -148,20 +201,22 @@ fn what(resource: &Resource, name: Option<&str>) -> String {
 async fn fetch(arguments: &GetArguments, resource: &Resource, names: &[String], session: &Session) -> Outcome<Vec<Value>> {
     let mut items = Vec::new();
     for name in names {
-        let address = address(arguments, resource, Some(name), session, &[]);
+        let address = address_of(arguments, resource, name, session);
         let object: Value = session.client.request(request(&address, "application/json")?).await.attempt(|| what(resource, Some(name)))?;
         items.push(object);
     }
     if !names.is_empty() {
         return Ok(items);
     }
-    let (limit, mut next) = (PAGE.to_string(), String::new());
+    let mut paging = Paging::new(arguments);
     loop {
-        let address = address(arguments, resource, None, session, &[("limit", &limit), ("continue", &next)]);
+        let address = arguments.list.address(resource, session, paging.query());
         let mut list: Value = session.client.request(request(&address, "application/json")?).await.attempt(|| what(resource, None))?;
         let kind = list["kind"].as_str().unwrap_or_default().trim_end_matches("List").to_owned();
         let version = list["apiVersion"].clone();
+        let mut objects = 0;
         if let Some(page) = list["items"].as_array_mut() {
+            objects = page.len() as u64;
             for item in page {
                 // Items of a list may leave out what the list says for all of them.
                 if item.get("kind").is_none() {
@@ -171,8 +226,8 @@ async fn fetch(arguments: &GetArguments, resource: &Resource, names: &[String], 
                 items.push(item.take());
             }
         }
-        list["metadata"]["continue"].as_str().unwrap_or_default().clone_into(&mut next);
-        if next.is_empty() {
+        let page = ListMeta::deserialize(&list["metadata"]).map_err(|error| Failure::new(what(resource, None)).because(error))?;
+        if !paging.go_on(&page, objects) {
             return Ok(items);
         }
     }
@@ -192,7 +247,7 @@ async fn objects(arguments: &GetArguments, chosen: &[&Resource], names: &[String
 }
 
 async fn tables(arguments: &GetArguments, chosen: &[&Resource], names: &[String], session: &Session) -> Outcome<Exit> {
-    let view = View { wide: arguments.output == Format::Wide, namespaces: arguments.all_namespaces, style: Style::of_stdout() };
+    let view = View { wide: arguments.output == Format::Wide, namespaces: arguments.list.all_namespaces, style: Style::of_stdout() };
     let mut shown = 0;
     for resource in chosen {
         let table = fetch_table(arguments, resource, names, session).await?;
@@ -209,7 +264,7 @@ async fn tables(arguments: &GetArguments, chosen: &[&Resource], names: &[String]
         }
     }
     if shown == 0 && !arguments.watch {
-        let place = if arguments.all_namespaces || chosen.iter().all(|resource| !resource.namespaced) {
+        let place = if arguments.list.all_namespaces || chosen.iter().all(|resource| !resource.namespaced) {
             "there are none".to_owned()
         } else {
             format!("there are none in namespace `{}`; -A looks in all", session.namespace)
@@ -229,17 +284,17 @@ async fn fetch_table(arguments: &GetArguments, resource: &Resource, names: &[Str
         whole.metadata = page.metadata;
     };
     for name in names {
-        let address = address(arguments, resource, Some(name), session, &[]);
+        let address = address_of(arguments, resource, name, session);
         let page = session.client.request(request(&address, AS_TABLE)?).await.attempt(|| what(resource, Some(name)))?;
         add(page, &mut whole);
     }
-    let limit = PAGE.to_string();
+    let mut paging = Paging::new(arguments);
     while names.is_empty() {
-        let next = whole.metadata.next.clone();
-        let address = address(arguments, resource, None, session, &[("limit", &limit), ("continue", &next)]);
-        let page = session.client.request(request(&address, AS_TABLE)?).await.attempt(|| what(resource, None))?;
+        let address = arguments.list.address(resource, session, paging.query());
+        let page: ServerTable = session.client.request(request(&address, AS_TABLE)?).await.attempt(|| what(resource, None))?;
+        let objects = page.rows.len() as u64;
         add(page, &mut whole);
-        if whole.metadata.next.is_empty() {
+        if !paging.go_on(&whole.metadata, objects) {
             break;
         }
     }
@@ -314,11 +369,11 @@ async fn watch(
     }
     let mut headings = columns.is_empty() || listed.rows.is_empty();
     loop {
-        let mut more = vec![("watch", "true"), ("resourceVersion", version.as_str())];
+        let mut more = vec![("watch", "true".to_owned()), ("resourceVersion", version.clone())];
         if let Some(selector) = &selector {
-            more.push(("fieldSelector", selector));
+            more.push(("fieldSelector", selector.clone()));
         }
-        let address = address(arguments, resource, None, session, &more);
+        let address = arguments.list.address(resource, session, more);
         let stream = session
             .client
             .request_stream(request(&address, AS_TABLE)?)
