@@ -16,6 +16,7 @@ use crate::exchange::Exchange;
 use crate::fairness::Call;
 use crate::iam::IAM;
 use crate::identity::Identity;
+use crate::peoples_list::PeoplesList;
 use crate::read::json_response;
 use crate::request::body::{self, Change};
 use crate::request::{Query, Target, Verb, check_head};
@@ -269,6 +270,7 @@ impl Api {
         query: &Query,
         request: Request<Body>,
     ) -> Result<Response<Body>> {
+        PeoplesList::refuse_search(query, "a deletion")?;
         let options = body::delete_options(query, request).await?;
         let selection = crate::read::Selection::parse(resource, query)?;
         let listed = self.page(resource, namespace, &selection, &Query::default()).await?;

@@ -43,6 +43,14 @@ impl PeoplesList {
         Ok(Self { search, order, offset, count: query.flag("count")? })
     }
 
+    /// Refuses a request that does not know this search: it would be about all objects.
+    pub(crate) fn refuse_search(query: &Query, what: &str) -> Result<()> {
+        if query.has("search") {
+            return Err(ApiError::bad_request(format!("search: {what} cannot be narrowed by a search; use selectors")));
+        }
+        Ok(())
+    }
+
     /// Whether anything is asked.
     pub(crate) fn is_given(&self) -> bool {
         self.search.is_some() || self.needs_all()

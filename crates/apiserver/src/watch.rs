@@ -14,6 +14,7 @@ use crate::Api;
 use crate::catalog::{Resource, Source};
 use crate::encryption::Watch;
 use crate::error::{ApiError, Result};
+use crate::peoples_list::PeoplesList;
 use crate::read::{Format, Selection, include_object, partial_of};
 use crate::request::Query;
 use crate::table::{IncludeObject, table};
@@ -48,6 +49,7 @@ impl Api {
         if resource.source != Source::Objects {
             return Err(ApiError::method_not_allowed(format!("{} cannot be watched", resource.plural)));
         }
+        PeoplesList::refuse_search(query, "a watch")?;
         let selection = Selection::parse(resource, query)?;
         let writer = Writer {
             resource: resource.clone(),

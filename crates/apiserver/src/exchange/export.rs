@@ -26,7 +26,7 @@ use crate::dispatch::with_warnings;
 use crate::error::{ApiError, Result};
 use crate::request::Query;
 
-/// How long an export may take in all.
+/// How long an export may take until its first byte, and how long from there to its last.
 const EXPORT_TIME_MAX: Duration = Duration::from_secs(600);
 /// How long a client may leave what is sent unread.
 const STALL_MAX: Duration = Duration::from_secs(60);
@@ -54,6 +54,21 @@ impl Api {
         query: &Query,
         format: FileFormat,
     ) -> Result<Response<Body>> {
+        // Of the time until the first byte; sending has its own.
+        let begun = tokio::time::timeout(EXPORT_TIME_MAX, self.begin_export(resource, namespace, query, format)).await;
+        begun.unwrap_or_else(|_| {
+            let limit_s = EXPORT_TIME_MAX.as_secs();
+            Err(ApiError::bad_request(format!("the export takes more than {limit_s} seconds; narrow it by selectors or search")))
+        })
+    }
+
+    async fn begin_export(
+        self: &Arc<Self>,
+        resource: &Arc<Resource>,
+        namespace: Option<&str>,
+        query: &Query,
+        format: FileFormat,
+    ) -> Result<Response<Body>> {
         let mut pages = Pages::new(self, resource, namespace, query).await?;
         let now = self.now();
         let (sender, receiver) = mpsc::channel(WAITING_MAX);
@@ -73,7 +88,7 @@ impl Api {
             if format == FileFormat::Csv {
                 send_in_background(sender, move |sender| async move { send_csv(&sender, &sheet, pages).await });
             } else {
-                let file = tokio::time::timeout(EXPORT_TIME_MAX, write_workbook(&sheet, pages)).await.map_err(|_| too_long())??;
+                let file = write_workbook(&sheet, pages).await?;
                 send_in_background(sender, move |sender| async move { send_file(&sender, file).await });
             }
         }
@@ -146,10 +161,6 @@ where
             Err(_) => tracing::warn!("an export was broken off: it took more than {} seconds", EXPORT_TIME_MAX.as_secs()),
         }
     });
-}
-
-fn too_long() -> ApiError {
-    ApiError::bad_request(format!("the export takes more than {} seconds; narrow it by selectors or search", EXPORT_TIME_MAX.as_secs()))
 }
 
 async fn send(sender: &Sender, bytes: impl Into<Bytes>) -> Result<(), Broken> {

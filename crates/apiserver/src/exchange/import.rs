@@ -231,6 +231,7 @@ impl Import<'_> {
 
     async fn write_row(&self, row: SentRow, first_of_its_name: usize) -> RowReport {
         let SentRow { number, namespace, name, content } = row;
+        let namespace = if namespace.is_empty() { self.namespace.unwrap_or_default().to_owned() } else { namespace };
         let key = (namespace, name);
         let content = match content {
             Ok(content) => content,
@@ -252,12 +253,17 @@ impl Import<'_> {
             ("metadata.name", "a row needs a name".to_owned())
         } else if first != number {
             ("metadata.name", format!("row {first} is about the same object"))
+        } else if !self.resource.namespaced {
+            if namespace.is_empty() {
+                return None;
+            }
+            ("metadata.namespace", format!("{} are in no namespace", self.resource.plural))
         } else if let Some(address) = self.namespace {
-            if namespace.is_empty() || namespace == address {
+            if namespace == address {
                 return None;
             }
             ("metadata.namespace", format!("the file is imported into the namespace {address}"))
-        } else if self.resource.namespaced && namespace.is_empty() {
+        } else if namespace.is_empty() {
             ("metadata.namespace", "a row needs a namespace, or import into one".to_owned())
         } else {
             return None;

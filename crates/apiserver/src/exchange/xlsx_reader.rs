@@ -1,8 +1,9 @@
 //! Reading workbooks of Office Open XML, which are ZIP archives of XML: the first sheet, cell by cell.
 //!
 //! The archive is unpacked once into nothing before any of it is interpreted, and refused if that is
-//! more than its bounds: the sizes that an archive states about itself may be lies. No memory is
-//! reserved for what a sheet says its size is.
+//! more than its bounds: the sizes that an archive states about itself may be lies. So may the
+//! number of texts that a workbook says it has, for which calamine reserves room: it is held against
+//! the bytes that are there. No room is reserved for what a sheet says its size is.
 
 use std::io::{Cursor, Read as _};
 use std::ops::ControlFlow;
@@ -18,6 +19,13 @@ use super::rows::{COLUMNS_MAX, Row, Unreadable};
 pub(super) const UNPACKED_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// The most parts of the archive.
 pub(super) const PARTS_MAX: usize = 1_000;
+
+/// How the name of the part ends that holds the texts of all sheets, in small letters.
+const SHARED_TEXTS: &str = "sharedstrings.xml";
+/// The attribute that says how many there are.
+const TEXT_COUNT: &[u8] = b"uniqueCount";
+/// The fewest bytes of one: `<si/>`.
+const TEXT_BYTES_MIN: usize = 5;
 
 /// Days from the epoch of spreadsheets, 1899-12-30, to that of Unix.
 const UNIX_EPOCH_DAYS: f64 = 25_569.0;
@@ -83,8 +91,37 @@ fn check_archive(bytes: &Bytes) -> Result<(), Unreadable> {
     let mut room = UNPACKED_BYTES_MAX;
     for index in 0..archive.len() {
         let part = archive.by_index(index).map_err(|_| no_archive())?;
-        let unpacked = std::io::copy(&mut part.take(room + 1), &mut std::io::sink()).map_err(|_| no_archive())?;
+        let holds_texts = part.name().map_err(|_| no_archive())?.to_ascii_lowercase().ends_with(SHARED_TEXTS);
+        let mut part = part.take(room + 1);
+        let unpacked = if holds_texts {
+            let mut bytes = Vec::new();
+            part.read_to_end(&mut bytes).map_err(|_| no_archive())?;
+            check_shared_texts(&bytes)?;
+            bytes.len() as u64
+        } else {
+            std::io::copy(&mut part, &mut std::io::sink()).map_err(|_| no_archive())?
+        };
         room = room.checked_sub(unpacked).ok_or(Unreadable::TooLargeUnpacked)?;
+    }
+    Ok(())
+}
+
+/// Refuses a part that says it holds more texts than it has room for, or that could say so in a way
+/// which is not seen here: in an encoding of other than single bytes.
+fn check_shared_texts(part: &[u8]) -> Result<(), Unreadable> {
+    let wrong = || Unreadable::Malformed("its texts are not what it says of them".to_owned());
+    // No XML has them but as a part of something else.
+    if part.iter().any(|byte| byte.is_ascii_control() && !matches!(byte, b'\t' | b'\n' | b'\r')) {
+        return Err(wrong());
+    }
+    let mut rest = part;
+    while let Some(at) = rest.windows(TEXT_COUNT.len()).position(|bytes| bytes == TEXT_COUNT) {
+        rest = &rest[at + TEXT_COUNT.len()..];
+        let digits = rest.iter().skip_while(|byte| !byte.is_ascii_digit() && **byte != b'>').take_while(|byte| byte.is_ascii_digit());
+        let count = digits.fold(0_usize, |count, digit| count.saturating_mul(10).saturating_add(usize::from(digit - b'0')));
+        if count > part.len() / TEXT_BYTES_MIN {
+            return Err(wrong());
+        }
     }
     Ok(())
 }
@@ -205,6 +242,25 @@ mod tests {
         let crowd: Vec<(String, Vec<u8>)> = (0..=PARTS_MAX).map(|number| (format!("part{number}"), Vec::new())).collect();
         let crowd: Vec<(&str, Vec<u8>)> = crowd.iter().map(|(name, bytes)| (name.as_str(), bytes.clone())).collect();
         assert!(matches!(rows(&workbook("", &crowd)), Err(Unreadable::TooLargeUnpacked)));
+    }
+
+    #[test]
+    fn no_room_is_reserved_for_texts_that_are_not_there() {
+        let texts = |attribute: &str| {
+            let part =
+                format!("<sst xmlns=\"http://schemas.openxmlformats.org/spreadsheetml/2006/main\" {attribute}><si><t>night</t></si></sst>");
+            let sheet = "<sheetData><row r=\"1\"><c r=\"A1\" t=\"s\"><v>0</v></c></row></sheetData>";
+            rows(&workbook(sheet, &[("xl/sharedStrings.xml", part.into_bytes())]))
+        };
+        let read = texts("uniqueCount=\"1\"").unwrap();
+        assert_eq!(read, [Row { number: 1, cells: vec![(0, Cell::Text("night".to_owned()))] }]);
+        for attribute in
+            ["uniqueCount=\"1000000000000\"", "uniqueCount = '99999999999999999999999'", "a=\"uniqueCount\" uniqueCount=\"5000\""]
+        {
+            assert!(matches!(texts(attribute), Err(Unreadable::Malformed(_))), "{attribute}");
+        }
+        let wide: Vec<u8> = "\u{feff}<sst uniqueCount=\"1000000000000\"/>".encode_utf16().flat_map(u16::to_le_bytes).collect();
+        assert!(rows(&workbook("<sheetData/>", &[("xl/SharedStrings.xml", wide)])).is_err());
     }
 
     #[test]

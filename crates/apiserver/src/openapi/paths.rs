@@ -28,6 +28,22 @@ const LIST_PARAMETERS: [(&str, &str, &str); 10] = [
     ("watch", "boolean", "Sends changes as they happen instead of a list."),
 ];
 
+/// What people ask of a list besides.
+const PEOPLES_PARAMETERS: [(&str, &str, &str); 6] = [
+    ("count", "boolean", "Tells exactly how many objects follow the page, in metadata.remainingItemCount."),
+    ("export", "string", "Sends the whole list as a file: csv, xlsx or json."),
+    ("offset", "integer", "Leaves out this many objects at the beginning."),
+    ("search", "string", "Only objects with this text in their name or in any of their values."),
+    ("sortBy", "string", "In the order of this field; with a minus before it, the other way round."),
+    ("template", "string", "Sends an empty table of the kind to fill in and import: csv or xlsx."),
+];
+
+/// What people ask of a create besides.
+const IMPORT_PARAMETERS: [(&str, &str, &str); 2] = [
+    ("import", "string", "Writes what a file says, row by row, and answers a report; the body is the file: csv, xlsx or json."),
+    ("mode", "string", "What an import may do: create, update, or upsert (the default)."),
+];
+
 const DELETE_PARAMETERS: [(&str, &str, &str); 3] = [
     ("dryRun", "string", "All: everything is checked, nothing is deleted."),
     ("gracePeriodSeconds", "integer", "Time to end in; 0 is at once."),
@@ -183,7 +199,7 @@ impl Operations<'_> {
             description: format!("Lists or watches objects of kind {}.", self.kind.kind),
             suffix: String::new(),
             request: None,
-            parameters: &LIST_PARAMETERS,
+            parameters: &[&LIST_PARAMETERS[..], &PEOPLES_PARAMETERS].concat(),
             codes: &["200"],
             answer: Some(names::schema(&self.kind.group, &self.kind.version, &self.kind.list_kind)),
         })
@@ -203,7 +219,7 @@ impl Operations<'_> {
             description: format!("Creates a {}.", self.kind.kind),
             suffix: String::new(),
             request: Some((self.schema(), &ANY_MEDIA)),
-            parameters: &WRITE_PARAMETERS,
+            parameters: &[&WRITE_PARAMETERS[..], &IMPORT_PARAMETERS].concat(),
             codes: &["200", "201", "202"],
             answer: Some(self.schema()),
         })

@@ -248,3 +248,46 @@ async fn what_cannot_be_meant_is_a_bad_request() {
         }
     }
 }
+
+#[tokio::test]
+async fn what_cannot_be_searched_is_not_done_to_everything_instead() {
+    let stage = Stage::new().await;
+    let path = address("configmaps");
+    stage.post(&path, &object("configmaps", "kept", "x", json!({}))).await.ok();
+    for answer in [stage.delete(&format!("{path}?search=other")).await, stage.get(&format!("{path}?watch=true&search=other")).await] {
+        assert_eq!(answer.code, StatusCode::BAD_REQUEST);
+        assert!(answer.message().ends_with("cannot be narrowed by a search; use selectors"), "{}", answer.message());
+    }
+    assert_eq!(page(&stage, "configmaps", "").await.names, ["kept"]);
+}
+
+#[tokio::test]
+async fn records_that_are_made_up_for_the_answer_are_searched_sorted_and_paged_too() {
+    let stage = Stage::new().await;
+    let record = |index: u64| fermion_store::Fact {
+        kind: "usage",
+        idempotency_key: format!("uid-{index}"),
+        namespace: "default".to_owned(),
+        at: jiff::Timestamp::from_second(1_800_000_000).unwrap(),
+        body: json!({"pod": format!("pod-{index}"), "podUid": format!("uid-{index}"), "node": if index < 5 { "one" } else { "two" }, "requests": {"cpu": "1"},
+            "startedAt": "2026-01-01T00:00:00.000000Z", "endedAt": "2026-01-01T01:00:00.000000Z", "seconds": 10 - index, "open": false}),
+    };
+    stage.store.commit(fermion_store::Commit { facts: (0..8).map(record).collect(), ..Default::default() }).await.unwrap();
+    let path = "/apis/observe.fermion.dev/v1alpha1/namespaces/default/usagerecords";
+    let list = async |query: &str| {
+        let list = stage.get(&format!("{path}?{query}")).await.ok();
+        let pods: Vec<String> = list["items"].as_array().unwrap().iter().map(|item| item["pod"].as_str().unwrap().to_owned()).collect();
+        (pods, list["metadata"]["remainingItemCount"].as_u64())
+    };
+    let pods = |numbers: &[u64]| numbers.iter().map(|number| format!("pod-{number}")).collect::<Vec<_>>();
+    assert_eq!(list("sortBy=seconds&limit=3&count=true").await, (pods(&[7, 6, 5]), Some(5)));
+    assert_eq!(list("search=ONE&sortBy=-pod&offset=3&limit=3&count=true").await, (pods(&[1, 0]), Some(0)));
+    // Clients of Kubernetes page by tokens; where there are none they are told everything.
+    assert_eq!(list("limit=3").await, (pods(&[0, 1, 2, 3, 4, 5, 6, 7]), None));
+    let file = stage.get(&format!("{path}?export=csv&search=two&sortBy=pod")).await;
+    let columns: Vec<Vec<&str>> = file.text.lines().map(|line| line.split(',').collect()).collect();
+    let node = columns[0].iter().position(|heading| *heading == "\"node\"").expect("a column");
+    assert_eq!((columns.len(), columns[1][node]), (4, "\"two\""), "{}", file.text);
+    let refused = stage.call(axum::http::Method::POST, &format!("{path}?import=csv"), "text/csv", "metadata.name\na\n").await;
+    assert_eq!(refused.code, StatusCode::METHOD_NOT_ALLOWED);
+}

@@ -74,7 +74,7 @@ struct Report {
     counts: Counts,
     ignored_columns: Vec<String>,
     stopped: Option<String>,
-    rows: Vec<Row>,
+    rows: Vec<Line>,
 }
 
 #[derive(Debug, Default, Deserialize, Serialize)]
@@ -90,7 +90,7 @@ struct Counts {
 
 #[derive(Debug, Default, Deserialize, Serialize)]
 #[serde(default)]
-struct Row {
+struct Line {
     row: u64,
     namespace: String,
     name: String,
@@ -200,20 +200,14 @@ fn table(report: &Report) -> Table {
 /// What became of the rows, in a sentence.
 fn summary(report: &Report) -> String {
     let Counts { rows, created, updated, unchanged, failed, not_reached } = &report.counts;
-    let mut text = format!("{rows} rows: {created} created, {updated} updated, {unchanged} unchanged, {failed} failed");
-    if *not_reached > 0 {
-        text.push_str(&format!(", {not_reached} not reached"));
-    }
-    if report.dry_run {
-        text.push_str("; nothing was written, it was a dry run");
-    }
-    if !report.ignored_columns.is_empty() {
-        text.push_str(&format!("\ncolumns that are only there to be read: {}", report.ignored_columns.join(", ")));
-    }
-    if let Some(stopped) = &report.stopped {
-        text.push_str(&format!("\n{stopped}"));
-    }
-    text
+    let unreached = if *not_reached > 0 { format!(", {not_reached} not reached") } else { String::new() };
+    let dry = if report.dry_run { "; nothing was written, it was a dry run" } else { "" };
+    let ignored = match report.ignored_columns.as_slice() {
+        [] => String::new(),
+        columns => format!("\ncolumns that are only there to be read: {}", columns.join(", ")),
+    };
+    let stopped = report.stopped.as_ref().map(|why| format!("\n{why}")).unwrap_or_default();
+    format!("{rows} rows: {created} created, {updated} updated, {unchanged} unchanged, {failed} failed{unreached}{dry}{ignored}{stopped}")
 }
 
 #[cfg(test)]

@@ -31,6 +31,7 @@ mod containers;
 mod definitions;
 mod faults;
 mod guide;
+mod lists;
 mod malformed;
 mod manifests;
 mod new_kind;
