@@ -9,6 +9,7 @@ mod clients;
 mod compare;
 mod console;
 mod down;
+mod fuzz;
 mod history;
 mod home;
 mod licences;
@@ -55,6 +56,8 @@ enum Chore {
     Compare(compare::CompareArguments),
     /// Run the history checker of the store: clients beside kills, pauses and cut connections
     CheckHistory(history::HistoryArguments),
+    /// Look for inputs that break what holds for every input
+    Fuzz(fuzz::FuzzArguments),
     /// Measure the platform beside its peers on this machine, in a release build
     Bench(bench::BenchArguments),
 }
@@ -84,6 +87,7 @@ fn main() -> ExitCode {
         Chore::Licences => metadata::read().and_then(|metadata| licences::run(&metadata)),
         Chore::Compare(arguments) => compare::run(arguments),
         Chore::CheckHistory(arguments) => history::run(&arguments),
+        Chore::Fuzz(arguments) => fuzz::run(arguments),
         Chore::Bench(arguments) => bench::run(arguments),
     };
     match outcome {

@@ -87,6 +87,9 @@ pub(crate) const TO_BUILD_KUBERNETES: [Package; 5] = [
     Package { name: "rsync", reason: "copies files in the build of Kubernetes", file: "/usr/bin/rsync" },
 ];
 
+/// What fuzz targets are built with.
+pub(crate) const TO_FUZZ: [Package; 1] = [Package { name: "g++", reason: "compiles libFuzzer", file: "/usr/bin/g++" }];
+
 /// Those that are not there. A program found anywhere in PATH counts, as in images where
 /// `cc` is not Debian's; other files do not: a network plugin and a command may share a name.
 fn missing(packages: &[Package], exists: impl Fn(&Path) -> bool, path: &[std::path::PathBuf]) -> Vec<Package> {
@@ -161,8 +164,8 @@ mod tests {
 
     #[test]
     fn every_package_says_why() {
-        let lists: [&[Package]; 7] =
-            [&TO_RUN, &TO_TEST, &TO_BENCH_START, &TO_BENCH_ETCD, &TO_BENCH_POSTGRES, &TO_COMPARE, &TO_BUILD_KUBERNETES];
+        let lists: [&[Package]; 8] =
+            [&TO_RUN, &TO_TEST, &TO_BENCH_START, &TO_BENCH_ETCD, &TO_BENCH_POSTGRES, &TO_COMPARE, &TO_BUILD_KUBERNETES, &TO_FUZZ];
         for package in lists.into_iter().flatten() {
             assert!(!package.reason.is_empty() && package.file.starts_with('/'), "{}", package.name);
         }

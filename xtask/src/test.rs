@@ -11,6 +11,9 @@ use crate::{packages, process, tools, workspace};
 /// Tells the tests which kubectl to drive.
 const KUBECTL_VARIABLE: &str = "FERMION_KUBECTL";
 
+/// The crate that Rust programs use, whose documentation is run.
+const CLIENT: &str = "fermion-client";
+
 #[derive(Debug, clap::Args)]
 pub(crate) struct TestArguments {
     /// Only tests whose names contain this
@@ -19,7 +22,19 @@ pub(crate) struct TestArguments {
 
 pub(crate) fn run(arguments: TestArguments) -> Result<()> {
     let console = Console::new();
+    if arguments.filter.is_none() {
+        console.timed("examples in the documentation of the Rust client", examples)?;
+    }
     run_with(&console, arguments.filter.as_deref())
+}
+
+/// The examples that people copy. nextest runs no tests in documentation.
+fn examples() -> Result<()> {
+    process::run(
+        workspace::cargo("test").args(["--doc", "--quiet", "--package", CLIENT]),
+        "an example does not work as it stands; `cargo test --doc -p fermion-client` runs them alone",
+    )
+    .map(drop)
 }
 
 /// Runs the tests; the runner's own summary comes last.

@@ -19,6 +19,7 @@ mod serving;
 mod status;
 mod structural;
 mod tending;
+pub(crate) mod trial;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;

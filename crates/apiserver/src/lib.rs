@@ -30,6 +30,8 @@ mod follow;
 mod iam;
 mod identity;
 mod in_process;
+#[doc(hidden)]
+pub mod inside;
 pub mod json_path;
 pub mod managed_fields;
 mod metrics;

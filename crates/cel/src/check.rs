@@ -3,6 +3,8 @@
 //! Costs follow the reference implementation: a step is one, a list 10, a map 30, reading a text
 //! a tenth of its characters, a macro its body times the largest size of what it runs over.
 
+mod growth;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -12,7 +14,7 @@ use crate::error::CompileError;
 use crate::eval::{compile_regex, cost, type_value};
 use crate::functions::{self, traversal};
 use crate::syntax::{Access, Call, Comprehension, Element, Entry, Expr, Goal, Kind, Literal};
-use crate::types::{Type, Typed};
+use crate::types::{ListKind, Type, Typed};
 use crate::{ERRORS_MAX, Variable};
 
 /// What the walk found.
@@ -164,7 +166,9 @@ impl Walk {
                 return self.no_overload(at, "_[_]", &arguments);
             }
         };
-        let cost = operand.cost.saturating_add(index.cost).saturating_add(cost::STEP);
+        // A map that was made is looked through.
+        let look = if matches!(container.ty, Type::Map(..) | Type::Dyn) { traversal(container.max) } else { 0 };
+        let cost = operand.cost.saturating_add(index.cost).saturating_add(cost::STEP).saturating_add(look);
         Found::new(if is_optional || was_optional { optional(found) } else { found }, cost)
     }
 
@@ -191,9 +195,10 @@ impl Walk {
             };
             return self.no_overload(at, &call.name, &arguments);
         };
-        self.literal_pattern(call);
+        let compiling = if self.literal_pattern(call) { 0 } else { types.get(1).map_or(0, |pattern| pattern.max) };
         let sizes: Vec<u64> = types.iter().map(|typed| typed.max).collect();
         let own = fitting.iter().map(|function| (function.cost)(&sizes)).max().unwrap_or(cost::STEP);
+        let own = own.saturating_add(growth::growth(&call.name, &types)).saturating_add(compiling.saturating_mul(growth::PATTERN_BYTE));
         let mut typed = (first.result)(&types);
         // With a value of unknown type several may fit, and their results differ.
         if fitting.iter().any(|other| !(other.result)(&types).ty.fits(&typed.ty)) {
@@ -202,12 +207,13 @@ impl Walk {
         Found::new(typed, cost.saturating_add(own))
     }
 
-    /// A pattern in the source is compiled once, here.
-    fn literal_pattern(&mut self, call: &Call) {
+    /// A pattern in the source is compiled once, here. Answers whether none is left to be compiled
+    /// while the expression runs.
+    fn literal_pattern(&mut self, call: &Call) -> bool {
         if !matches!(&*call.name, "matches" | "find" | "findAll") {
-            return;
+            return true;
         }
-        let Some(Expr { at, kind: Kind::Literal(Literal::Text(pattern)), .. }) = call.arguments.get(1) else { return };
+        let Some(Expr { at, kind: Kind::Literal(Literal::Text(pattern)), .. }) = call.arguments.get(1) else { return false };
         match compile_regex(pattern) {
             Ok(regex) => {
                 self.regexes.insert(pattern.clone(), regex);
@@ -216,6 +222,7 @@ impl Walk {
                 self.wrong(*at, format!("invalid {} argument: {error}", call.name));
             }
         }
+        true
     }
 
     fn logic(&mut self, at: usize, name: &str, left: &Expr, right: &Expr) -> Found {
@@ -257,7 +264,7 @@ impl Walk {
             Type::List(item, _) if comparable(&wanted.typed.ty, &item.ty) => {
                 container.typed.max.saturating_mul(weight(&wanted.typed, 0).min(weight(item, 0)))
             }
-            Type::Map(key, _) if key.ty.fits(&wanted.typed.ty) => cost::STEP,
+            Type::Map(key, _) if key.ty.fits(&wanted.typed.ty) => cost::STEP.saturating_add(traversal(container.typed.max)),
             Type::Dyn => container.typed.max,
             other => {
                 let arguments = format!("({}, {other})", wanted.typed.ty);
@@ -409,10 +416,12 @@ fn weight(typed: &Typed, depth: usize) -> u64 {
     }
     match &typed.ty {
         Type::Text | Type::Bytes | Type::Dyn => 1 + traversal(typed.max),
-        // Sets are compared each with each; the larger bound holds for all.
-        Type::List(item, _) => typed.max.saturating_mul(weight(item, depth + 1)).saturating_add(1),
+        Type::List(item, ListKind::Atomic) => typed.max.saturating_mul(weight(item, depth + 1)).saturating_add(1),
+        // Without order, each is compared with each.
+        Type::List(item, _) => typed.max.saturating_mul(typed.max).saturating_mul(weight(item, depth + 1)).saturating_add(1),
         Type::Map(key, value) => {
-            typed.max.saturating_mul(weight(key, depth + 1).saturating_add(weight(value, depth + 1))).saturating_add(1)
+            let entry = weight(key, depth + 1).saturating_add(weight(value, depth + 1)).saturating_add(traversal(typed.max));
+            typed.max.saturating_mul(entry).saturating_add(1)
         }
         Type::Object(object) => object.fields.values().fold(1, |sum: u64, field| sum.saturating_add(weight(&field.typed, depth + 1))),
         Type::Optional(inner) => weight(inner, depth + 1),

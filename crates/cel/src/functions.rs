@@ -224,7 +224,7 @@ fn same_as_first(arguments: &[Typed]) -> Typed {
 }
 
 /// What a list holds.
-fn item_of(list: &Typed) -> Typed {
+pub(crate) fn item_of(list: &Typed) -> Typed {
     match &list.ty {
         Type::List(item, _) => (**item).clone(),
         _ => Typed::new(Type::Dyn, list.max),

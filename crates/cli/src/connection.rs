@@ -6,21 +6,16 @@ mod token;
 
 use std::path::{Path, PathBuf};
 
+use fermion_client::{LOGIN_FILE, NAMESPACE_DEFAULT, SERVER_FILE};
 use http::Uri;
 use kube::Client;
 
 use crate::failure::{Exit, Failure, Outcome};
 
 pub(crate) use authority::Authority;
+pub(crate) use fermion_client::{is_loopback, travels_safely};
 pub(crate) use kubeconfig::Login;
 pub(crate) use token::Token;
-
-/// Where a login is kept, below `FERMION_HOME`.
-const LOGIN_FILE: &str = "login.kubeconfig";
-/// What a server on this machine writes, below `FERMION_HOME`.
-const SERVER_FILE: &str = "kubeconfig";
-/// The namespace when none is named anywhere.
-const NAMESPACE_DEFAULT: &str = "default";
 
 /// Options of every command that talks to a server.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -56,7 +51,7 @@ impl ConnectionArguments {
         if let Some(home) = &self.home {
             return Ok(home.clone());
         }
-        std::env::home_dir().map(|home| home.join(".fermion")).ok_or_else(|| {
+        fermion_client::home().ok_or_else(|| {
             Failure::new("cannot tell where Fermion's files are")
                 .why("neither FERMION_HOME nor HOME is set")
                 .hint("set FERMION_HOME, or give --home")
@@ -171,17 +166,6 @@ pub(crate) fn server_address(text: &str) -> Outcome<Uri> {
         (Some("http" | "https"), _) => Err(wrong("it must name a host, and no user".to_owned())),
         _ => Err(wrong("it must start with http:// or https://".to_owned())),
     }
-}
-
-/// Whether a server is reached without leaving this machine.
-pub(crate) fn is_loopback(server: &Uri) -> bool {
-    let host = server.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
-    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
-}
-
-/// Whether a token sent there cannot be read on the way.
-pub(crate) fn travels_safely(server: &Uri) -> bool {
-    server.scheme_str() == Some("https") || is_loopback(server)
 }
 
 /// Whether two addresses are the same server.

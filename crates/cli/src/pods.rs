@@ -1,9 +1,7 @@
 //! From what a person names to the pods behind it, and what those pods say.
 
 mod follow;
-mod lines;
 mod printer;
-mod state;
 mod waiting;
 
 use fermion_api::ai::{DevEnvironment, InferenceService, TrainingJob};
@@ -15,9 +13,10 @@ use kube::{Api, ResourceExt as _};
 use crate::connection::Session;
 use crate::failure::{Attempt as _, Exit, Failure, Outcome};
 
-pub(crate) use follow::{Follow, Start};
+pub(crate) use fermion_client::containers::{container_started, reason_to_wait};
+pub(crate) use fermion_client::logs::Start;
+pub(crate) use follow::Follow;
 pub(crate) use printer::Printer;
-pub(crate) use state::{container_started, reason_to_wait};
 pub(crate) use waiting::why as why_waiting;
 
 /// A kind whose objects have pods.

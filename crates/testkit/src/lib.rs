@@ -1,7 +1,8 @@
 //! The whole platform as a process of its own, for tests: a server in a fresh home on a free
 //! port, `kubectl` and HTTP against it, and the ways it can be hurt.
 //!
-//! Start with [`Platform`]. [`Suite`] runs scripts of real clients, [`Kubernetes`] is a real one to
+//! Start with [`Platform`]; with the feature `server` there is a `Server` in the test's own process,
+//! which is less and starts sooner. [`Suite`] runs scripts of real clients, [`Kubernetes`] is a real one to
 //! compare with. [`Cluster`] is a PostgreSQL of the tests' own, [`SmallDisk`] a disk that can be
 //! filled. Everything here fails with words that say what is missing; nothing is skipped.
 
@@ -11,6 +12,8 @@ mod kubectl;
 mod kubernetes;
 mod platform;
 mod running;
+#[cfg(feature = "server")]
+mod server;
 mod small_disk;
 mod suite;
 mod transcript;
@@ -22,6 +25,8 @@ pub use kubectl::{Kubectl, Output};
 pub use kubernetes::Kubernetes;
 pub use platform::{Database, Node, Platform};
 pub use running::Running;
+#[cfg(feature = "server")]
+pub use server::{Server, with_server};
 pub use small_disk::SmallDisk;
 pub use suite::{Client, Suite, Whose};
 pub use transcript::{Transcript, normalize};

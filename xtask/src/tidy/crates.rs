@@ -43,7 +43,7 @@ const PURE: [&str; 13] = [
     "tower",
 ];
 
-const LAYERS: [Layer; 12] = [
+const LAYERS: [Layer; 14] = [
     Layer { name: "fermion-api", ours: &[], banned: &RUNTIME },
     Layer { name: "fermion-cel", ours: &[], banned: &PURE },
     Layer { name: "fermion-scheduler", ours: &["fermion-api"], banned: &PURE },
@@ -57,6 +57,7 @@ const LAYERS: [Layer; 12] = [
         ours: &[
             "fermion-api",
             "fermion-apiserver",
+            "fermion-client",
             "fermion-controllers",
             "fermion-gateway",
             "fermion-node",
@@ -78,6 +79,9 @@ const LAYERS: [Layer; 12] = [
         ],
         banned: &DATABASES,
     },
+    Layer { name: "fermion-client", ours: &["fermion-api"], banned: &DATABASES },
+    // Tests of three crates together; nothing stands on it but the fuzz targets.
+    Layer { name: "fermion-laws", ours: &["fermion-apiserver", "fermion-cel", "fermion-store"], banned: &DATABASES },
     // A client of everything over sockets; of ours it needs the generated CRI client alone.
     Layer { name: "fermion-bench", ours: &["fermion-node"], banned: &DATABASES },
     Layer { name: "xtask", ours: &[], banned: &PURE },

@@ -3,6 +3,7 @@
 use std::io::IsTerminal as _;
 use std::time::Duration;
 
+use fermion_client::exec::NotStarted;
 use futures::SinkExt as _;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
@@ -151,16 +152,11 @@ async fn pass(from: Option<impl AsyncRead + Unpin>, mut to: impl std::io::Write)
 
 /// The command's own exit code.
 fn exit_of(status: &Status) -> Outcome<Exit> {
-    if status.status.as_deref() == Some("Success") {
-        return Ok(Exit::Done);
-    }
-    let causes = status.details.iter().flat_map(|details| details.causes.iter().flatten());
-    let code =
-        causes.filter(|cause| cause.reason.as_deref() == Some("ExitCode")).find_map(|cause| cause.message.as_deref()?.parse::<i32>().ok());
-    match code {
-        Some(code) => Ok(Exit::Of(u8::try_from(code & 0xff).unwrap_or(1))),
-        None => Err(Failure::new("the command could not be run")
-            .why(status.message.clone().or_else(|| status.reason.clone()).unwrap_or_else(|| "the server gave no reason".to_owned()))
+    match fermion_client::exec::exit_code(status) {
+        Ok(0) => Ok(Exit::Done),
+        Ok(code) => Ok(Exit::Of(u8::try_from(code & 0xff).unwrap_or(1))),
+        Err(NotStarted { why }) => Err(Failure::new("the command could not be run")
+            .why(why)
             .hint("is the program there? `fermion exec TARGET` opens a shell to look")),
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use fermion_client::Log;
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 use k8s_openapi::api::core::v1::Pod;
@@ -79,7 +80,7 @@ fn streams(session: &Session, pods: &[Pod], container: Option<&str>) -> Outcome<
         for name in names {
             if container.is_none_or(|wanted| wanted == name) {
                 let origin = if alone { pod.name_any() } else { format!("{}/{name}", pod.name_any()) };
-                streams.push((Follow { api: api.clone(), pod: pod.name_any(), container: name.clone(), number: streams.len() }, origin));
+                streams.push((Follow { log: Log::new(api.clone(), pod.name_any(), name.clone()), number: streams.len() }, origin));
             }
             known.insert(name);
         }

@@ -1,41 +1,16 @@
-//! Reads one container's log, as it grows and across broken connections.
+//! Reads containers' logs for a printer that tells them apart by number.
 
-use std::time::Duration;
-
-use futures::AsyncBufRead;
-use k8s_openapi::api::core::v1::Pod;
-use kube::api::LogParams;
-use kube::{Api, ResourceExt as _};
+use fermion_client::Log;
+use fermion_client::logs::{LogError, Start};
+use futures::{Stream, TryStreamExt as _};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep};
 
-use super::lines::{self, Place};
-use super::state::{container, container_finished, container_started};
-use crate::failure::{Attempt as _, Failure, Outcome};
-
-/// How often a container that has not started is looked at.
-const LOOK_INTERVAL: Duration = Duration::from_millis(300);
-/// First and longest pause before a broken stream is taken up again.
-const RETRY_PAUSE: Duration = Duration::from_millis(200);
-const RETRY_PAUSE_MAX: Duration = Duration::from_secs(5);
-/// How long a server may be away before following it is given up.
-const AWAY_MAX: Duration = Duration::from_mins(10);
-
-/// From where a log is read.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Start {
-    /// Only this many of the newest lines.
-    pub(crate) tail: Option<i64>,
-    /// Only lines of this many last seconds.
-    pub(crate) since_s: Option<i64>,
-}
+use crate::failure::{Failure, Outcome};
 
 /// A container whose log is read.
 #[derive(Clone, Debug)]
 pub(crate) struct Follow {
-    pub(crate) api: Api<Pod>,
-    pub(crate) pod: String,
-    pub(crate) container: String,
+    pub(crate) log: Log,
     /// Number of this reader, handed back with each line.
     pub(crate) number: usize,
 }
@@ -43,250 +18,33 @@ pub(crate) struct Follow {
 /// A line and the number of its reader.
 pub(crate) type Numbered = (usize, Vec<u8>);
 
-/// How a stream ended.
-enum Ended {
-    /// The server closed it in order.
-    Whole,
-    Broken,
-    /// Nobody takes the lines any more.
-    Unwanted,
-}
-
 impl Follow {
     /// Reads what there is.
     pub(crate) async fn once(&self, start: Start, previous: bool, lines: &mpsc::Sender<Numbered>) -> Outcome<()> {
-        let parameters = LogParams { previous, ..self.parameters(start) };
-        let mut stream = self.api.log_stream(&self.pod, &parameters).await.attempt(|| self.what())?;
-        let broken = |error: std::io::Error| Failure::new(self.what()).because(error);
-        while let Some(line) = lines::next(&mut stream).await.map_err(broken)? {
-            if lines.send((self.number, line.text)).await.is_err() {
-                break;
-            }
-        }
-        Ok(())
+        self.pass_on(self.log.now(start, previous), lines).await
     }
 
-    /// Reads until the container has ended for good or its pod is gone. A server that goes
-    /// away meanwhile is waited for.
+    /// Reads until the container has ended for good or its pod is gone.
     pub(crate) async fn to_the_end(&self, start: Start, lines: &mpsc::Sender<Numbered>) -> Outcome<()> {
-        let mut place = Place::default();
-        let mut uid: Option<String> = None;
-        let mut restarts = 0;
-        let mut trouble = Trouble::default();
-        loop {
-            let pod = match self.api.get_opt(&self.pod).await {
-                Ok(pod) => pod,
-                Err(error) => {
-                    trouble.wait(error, &|| self.what()).await?;
-                    continue;
-                }
-            };
-            let Some(pod) = pod else { return Ok(()) };
-            if uid.get_or_insert_with(|| pod.uid().unwrap_or_default()) != pod.uid().unwrap_or_default().as_str() {
-                // Another pod took the name; its log is another log.
+        self.pass_on(self.log.follow(start), lines).await
+    }
+
+    async fn pass_on(&self, from: impl Stream<Item = Result<Vec<u8>, LogError>>, to: &mpsc::Sender<Numbered>) -> Outcome<()> {
+        let mut from = std::pin::pin!(from);
+        while let Some(line) = from.try_next().await.map_err(failure)? {
+            if to.send((self.number, line)).await.is_err() {
+                // Nobody takes the lines any more.
                 return Ok(());
             }
-            let finished = container_finished(&pod, &self.container);
-            if !container_started(&pod, &self.container) {
-                if finished {
-                    return Ok(());
-                }
-                sleep(LOOK_INTERVAL).await;
-                continue;
-            }
-            let restarts_now = container(&pod, &self.container).map_or(0, |status| status.restart_count);
-            if restarts_now > restarts && place != Place::default() {
-                // The container was restarted while we were not reading: first the rest of
-                // what the one before wrote. The node may have dropped that already.
-                let _ = self.stream(start, true, false, &mut place, lines).await;
-            }
-            restarts = restarts_now;
-            match self.stream(start, false, !finished, &mut place, lines).await {
-                Ok(Ended::Unwanted) => return Ok(()),
-                Ok(Ended::Whole) if finished => return Ok(()),
-                Ok(Ended::Whole) => {
-                    trouble = Trouble::default();
-                    sleep(LOOK_INTERVAL).await;
-                }
-                Ok(Ended::Broken) => sleep(RETRY_PAUSE).await,
-                Err(kube::Error::Api(status)) if finished => return Err(Failure::of_request(self.what(), kube::Error::Api(status))),
-                Err(error) => trouble.wait(error, &|| self.what()).await?,
-            }
         }
-    }
-
-    /// One stream from the place on.
-    async fn stream(
-        &self,
-        start: Start,
-        previous: bool,
-        follow: bool,
-        place: &mut Place,
-        lines: &mpsc::Sender<Numbered>,
-    ) -> Result<Ended, kube::Error> {
-        let mut parameters = LogParams { previous, follow, timestamps: true, ..self.parameters(start) };
-        if let Some(since) = place.since() {
-            parameters = LogParams { since_time: Some(since), since_seconds: None, tail_lines: None, ..parameters };
-        }
-        let stream = self.api.log_stream(&self.pod, &parameters).await?;
-        Ok(self.pass_on(stream, place, lines).await)
-    }
-
-    async fn pass_on(&self, stream: impl AsyncBufRead, place: &mut Place, lines: &mpsc::Sender<Numbered>) -> Ended {
-        let mut stream = std::pin::pin!(stream);
-        let mut catching = place.catching_up();
-        loop {
-            match lines::next(&mut stream).await {
-                Ok(Some(line)) => {
-                    if catching.is_new(&line) {
-                        place.advance(&line);
-                        if lines.send((self.number, line.text)).await.is_err() {
-                            return Ended::Unwanted;
-                        }
-                    }
-                }
-                Ok(None) => return Ended::Whole,
-                Err(_) => return Ended::Broken,
-            }
-        }
-    }
-
-    fn parameters(&self, start: Start) -> LogParams {
-        LogParams { container: Some(self.container.clone()), tail_lines: start.tail, since_seconds: start.since_s, ..LogParams::default() }
-    }
-
-    fn what(&self) -> String {
-        format!("cannot read the log of container `{}` of pod `{}`", self.container, self.pod)
-    }
-}
-
-/// Requests that fail one after the other.
-struct Trouble {
-    since: Option<Instant>,
-    pause: Duration,
-}
-
-impl Default for Trouble {
-    fn default() -> Self {
-        Self { since: None, pause: RETRY_PAUSE }
-    }
-}
-
-impl Trouble {
-    /// Waits before the next attempt, or gives up.
-    async fn wait(&mut self, error: kube::Error, what: &(dyn Fn() -> String + Sync)) -> Outcome<()> {
-        let since = *self.since.get_or_insert_with(Instant::now);
-        if !passes(&error) || since.elapsed() > AWAY_MAX {
-            return Err(Failure::of_request(what(), error));
-        }
-        sleep(self.pause).await;
-        self.pause = (self.pause * 2).min(RETRY_PAUSE_MAX);
         Ok(())
     }
 }
 
-/// Whether the same request may succeed a little later.
-fn passes(error: &kube::Error) -> bool {
+fn failure(error: LogError) -> Failure {
+    let what = error.to_string();
     match error {
-        // 400: the container is between two states and has no log just now.
-        kube::Error::Api(status) => matches!(status.code, 400 | 404 | 409 | 429 | 500 | 502 | 503 | 504),
-        kube::Error::Service(_) | kube::Error::HyperError(_) | kube::Error::ReadEvents(_) => true,
-        _ => false,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-    use std::sync::atomic::{AtomicUsize, Ordering};
-
-    use axum::body::{Body, Bytes};
-    use axum::extract::{RawQuery, State};
-    use axum::response::IntoResponse;
-    use axum::routing::get;
-    use axum::{Json, Router};
-    use http::StatusCode;
-    use serde_json::{Value, json};
-
-    use super::*;
-
-    /// A server that goes away in the middle of lines, of requests and of the log.
-    #[derive(Default)]
-    struct Unreliable {
-        streams: AtomicUsize,
-        looks: AtomicUsize,
-        /// How often the log is cut before it is given whole.
-        cuts: usize,
-    }
-
-    const LOG: [&str; 6] = [
-        "2026-01-01T00:00:01.5Z one",
-        "2026-01-01T00:00:02.1Z two",
-        "2026-01-01T00:00:02.1Z two again",
-        "2026-01-01T00:00:02.1Z two at last",
-        "2026-01-01T00:00:03Z three",
-        "2026-01-01T00:00:09Z end",
-    ];
-
-    async fn pod(State(server): State<Arc<Unreliable>>) -> impl IntoResponse {
-        if server.looks.fetch_add(1, Ordering::SeqCst) == 1 {
-            return (
-                StatusCode::SERVICE_UNAVAILABLE,
-                Json(json!({"kind": "Status", "status": "Failure", "code": 503, "reason": "", "message": "starting"})),
-            );
-        }
-        let ended = server.streams.load(Ordering::SeqCst) > server.cuts;
-        let state: Value = if ended { json!({"terminated": {"exitCode": 0}}) } else { json!({"running": {}}) };
-        let pod = json!({
-            "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a-0", "namespace": "n", "uid": "u"},
-            "spec": {"restartPolicy": "Never", "containers": [{"name": "main"}]},
-            "status": {"phase": "Running", "containerStatuses": [
-                {"name": "main", "image": "", "imageID": "", "ready": true, "restartCount": 0, "state": state},
-            ]},
-        });
-        (StatusCode::OK, Json(pod))
-    }
-
-    async fn log(State(server): State<Arc<Unreliable>>, RawQuery(query): RawQuery) -> impl IntoResponse {
-        let query: std::collections::HashMap<String, String> =
-            form_urlencoded::parse(query.unwrap_or_default().as_bytes()).into_owned().collect();
-        assert_eq!(query["timestamps"], "true");
-        let since = query.get("sinceTime").map(|since| since.parse::<jiff::Timestamp>().expect("a time"));
-        let lines = LOG.iter().filter(|line| {
-            let at = line.split(' ').next().and_then(|at| at.parse::<jiff::Timestamp>().ok());
-            since.is_none_or(|since| at >= Some(since))
-        });
-        let whole: String = lines.flat_map(|line| [*line, "\n"]).collect();
-        let number = server.streams.fetch_add(1, Ordering::SeqCst);
-        if number >= server.cuts {
-            return Body::from(whole);
-        }
-        // In the middle of a line, a little further each time.
-        let cut = whole.len().min(40 + 17 * number);
-        let part = Bytes::from(whole[..cut].to_owned());
-        let stream = futures::stream::iter([Ok(part), Err(std::io::Error::other("the server was killed"))]);
-        Body::from_stream(stream)
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_server_that_is_killed_costs_no_line_and_repeats_none() {
-        for cuts in 0..6 {
-            let server = Arc::new(Unreliable { cuts, ..Unreliable::default() });
-            let router = Router::new()
-                .route("/api/v1/namespaces/n/pods/a-0", get(pod))
-                .route("/api/v1/namespaces/n/pods/a-0/log", get(log))
-                .with_state(server);
-            let client = kube::Client::new(router, "n");
-            let follow = Follow { api: Api::namespaced(client, "n"), pod: "a-0".to_owned(), container: "main".to_owned(), number: 7 };
-            let (sender, mut lines) = mpsc::channel(64);
-            follow.to_the_end(Start::default(), &sender).await.expect("it ends");
-            drop(sender);
-            let mut read = Vec::new();
-            while let Some((number, line)) = lines.recv().await {
-                assert_eq!(number, 7);
-                read.push(String::from_utf8(line).expect("text"));
-            }
-            assert_eq!(read, ["one", "two", "two again", "two at last", "three", "end"], "{cuts} cuts");
-        }
+        LogError::Refused { source, .. } => Failure::of_request(what, *source),
+        LogError::Broken { source, .. } => Failure::new(what).because(source),
     }
 }

@@ -7,6 +7,7 @@ use fermion_api::ai::training_job::Phase;
 use fermion_api::ai::{TrainingJob, TrainingJobStatus, Workload};
 use fermion_api::assets::Image;
 use fermion_api::{conditions, labels};
+use fermion_client::Log;
 use futures::stream::{self, BoxStream};
 use futures::{Stream, StreamExt as _};
 use k8s_openapi::api::core::v1::Pod;
@@ -281,7 +282,7 @@ impl Readers {
                 let short = name.strip_prefix(&format!("{}-", self.job)).unwrap_or(&name);
                 let number = self.origins.len();
                 self.origins.push(if container_names(pod).len() > 1 { format!("{short}/{container}") } else { short.to_owned() });
-                let reader = Follow { api: self.api.clone(), pod: name, container, number };
+                let reader = Follow { log: Log::new(self.api.clone(), name, container), number };
                 let sender = self.sender.clone();
                 self.tasks.spawn(async move { reader.to_the_end(Start::default(), &sender).await });
             }

@@ -3,14 +3,14 @@
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 
 /// The status of a container, init containers included.
-pub(super) fn container<'a>(pod: &'a Pod, name: &str) -> Option<&'a ContainerStatus> {
+pub fn container<'a>(pod: &'a Pod, name: &str) -> Option<&'a ContainerStatus> {
     let status = pod.status.as_ref()?;
     let all = status.container_statuses.iter().flatten().chain(status.init_container_statuses.iter().flatten());
     all.into_iter().find(|container| container.name == name)
 }
 
 /// Whether the container ran or runs: whether it can have logs.
-pub(crate) fn container_started(pod: &Pod, name: &str) -> bool {
+pub fn container_started(pod: &Pod, name: &str) -> bool {
     container(pod, name).is_some_and(|container| {
         container.restart_count > 0
             || container.last_state.as_ref().is_some_and(|state| state.terminated.is_some())
@@ -19,7 +19,7 @@ pub(crate) fn container_started(pod: &Pod, name: &str) -> bool {
 }
 
 /// Whether nothing more will come from the container: it ended, and is not started again.
-pub(super) fn container_finished(pod: &Pod, name: &str) -> bool {
+pub fn container_finished(pod: &Pod, name: &str) -> bool {
     let ended = container(pod, name).and_then(|container| container.state.as_ref()).is_some_and(|state| state.terminated.is_some());
     let final_for_container = match pod.spec.as_ref().and_then(|spec| spec.restart_policy.as_deref()) {
         Some("Never") => true,
@@ -32,7 +32,7 @@ pub(super) fn container_finished(pod: &Pod, name: &str) -> bool {
 }
 
 /// Why a pod's containers do not run yet, in words.
-pub(crate) fn reason_to_wait(pod: &Pod) -> Option<String> {
+pub fn reason_to_wait(pod: &Pod) -> Option<String> {
     let status = pod.status.as_ref()?;
     let containers = status.init_container_statuses.iter().flatten().chain(status.container_statuses.iter().flatten());
     for container in containers {
