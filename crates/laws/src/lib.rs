@@ -24,7 +24,10 @@ mod selectors;
 pub const NAMES: [&str; 6] = ["bodies", "cel", "managed_fields", "openapi", "patch", "selectors"];
 
 /// A law, with what it needs beside the bytes.
-pub struct Law(Box<dyn FnMut(&[u8]) + Send>);
+pub struct Law(Box<Check>);
+
+/// Panics when the bytes break the law.
+type Check = dyn FnMut(&[u8]) + Send;
 
 impl Law {
     /// The law of one of the [`NAMES`].

@@ -153,7 +153,7 @@ fn add_and_remove(input: &mut Input<'_>, original: &Value) {
     let value = input.json(NAMES);
     match original.pointer(&path) {
         Some(Value::Object(_)) => path.push_str("/never~1there~0"),
-        Some(Value::Array(items)) => path.push_str(&format!("/{}", input.below(items.len() + 1))),
+        Some(Value::Array(items)) => path.extend(["/", &input.below(items.len() + 1).to_string()]),
         _ => return,
     }
     let patch = json!([{"op": "add", "path": path, "value": value}, {"op": "remove", "path": path}]);
