@@ -62,7 +62,8 @@ fn describe(served: &[Served], schema: &Value) {
     let parse = |bytes: &[u8]| serde_json::from_slice::<Value>(bytes).expect("a document is JSON");
     let version_3 = parse(&documents.document("apis/example.org/v1").expect("a document of the group"));
     closed(&version_3, "#/components/schemas/", schema);
-    let version_2 = parse(&documents.version_2());
+    let version_2 = parse(&documents.version_2().0);
+    assert!(!documents.version_2_protobuf().0.is_empty(), "{schema}");
     closed(&version_2, "#/definitions/", schema);
     let definitions = version_2["definitions"].as_object().expect("definitions");
     assert_eq!(definitions.len(), version_3["components"]["schemas"].as_object().map_or(0, serde_json::Map::len), "{schema}");
