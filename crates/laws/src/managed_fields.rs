@@ -162,6 +162,13 @@ impl Story {
                 return;
             }
         };
+        if managed.is_empty() {
+            // An empty list is nobody's, as in Kubernetes; an object that nobody owns anything of is
+            // taken for one of before ownership was kept.
+            self.object = object;
+            self.managed = managed;
+            return;
+        }
         let (again, owners) = match try_apply(&object, &managed, false) {
             Ok(applied) => applied,
             Err(error) => panic!("what was applied is in conflict with itself: {error}: {object} {}", self.about()),
