@@ -1,6 +1,6 @@
 //! Bodies and paths as clients send them: YAML, protobuf, JSONPath.
 
-use fermion_apiserver::json_path::JsonPath;
+use fermion_apiserver::json_path::{JSON_PATH_BYTES_MAX, JsonPath};
 use fermion_apiserver::patch::{PATCH_DEPTH_MAX, yaml};
 use fermion_apiserver::protobuf;
 use serde_json::Value;
@@ -135,7 +135,11 @@ fn path(input: &mut Input<'_>) {
             return;
         }
     };
-    assert_eq!(JsonPath::parse(&path.to_string()).as_ref(), Ok(&path), "{text} as {path}");
+    // It is printed in its long form, which may be too long to be read.
+    let printed = path.to_string();
+    if printed.len() <= JSON_PATH_BYTES_MAX {
+        assert_eq!(JsonPath::parse(&printed).as_ref(), Ok(&path), "{text} as {path}");
+    }
     let found = path.find(&value);
     assert_eq!(path.find_one(&value), found.first().copied(), "{text} in {value}");
 }

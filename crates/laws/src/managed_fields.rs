@@ -104,7 +104,7 @@ impl Story {
         let manager = input.pick(&MANAGERS);
         let what = input.below(4);
         let mut object = schemas::fitting(input, &self.schema);
-        without_nulls(&mut object);
+        without_nothing(&mut object);
         if !object.is_object() {
             object = json!({"spec": object});
         }
@@ -180,16 +180,23 @@ impl Story {
     }
 }
 
-/// Nulls mean "unset" and are gone before ownership is looked at.
-fn without_nulls(value: &mut Value) {
+/// Nulls mean "unset" and are gone before ownership is looked at. Empty lists and maps mean the same
+/// as none: nobody owns them, as in Kubernetes, and so they may go with what stood beside them.
+fn without_nothing(value: &mut Value) {
+    let is_nothing = |value: &Value| match value {
+        Value::Null => true,
+        Value::Object(fields) => fields.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
+    };
     match value {
         Value::Object(fields) => {
-            fields.retain(|_, field| !field.is_null());
-            fields.values_mut().for_each(without_nulls);
+            fields.values_mut().for_each(without_nothing);
+            fields.retain(|_, field| !is_nothing(field));
         }
         Value::Array(items) => {
-            items.retain(|item| !item.is_null());
-            items.iter_mut().for_each(without_nulls);
+            items.iter_mut().for_each(without_nothing);
+            items.retain(|item| !is_nothing(item));
         }
         _ => {}
     }
