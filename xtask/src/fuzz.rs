@@ -105,7 +105,7 @@ fn build(console: &Console, names: &[String]) -> Result<Vec<Target>> {
     let home = workspace::target().join("fuzz");
     console.timed("cargo build of the fuzz targets (the first takes minutes)", || {
         let mut cargo = workspace::cargo("build");
-        cargo.current_dir(root().join("fuzz")).args(["--release", "--locked", "--target", PLATFORM]);
+        cargo.current_dir(root().join("fuzz")).args(["--release", "--target", PLATFORM]);
         cargo.args(names.iter().flat_map(|name| ["--bin", name]));
         cargo.env("CARGO_TARGET_DIR", &home).env("RUSTFLAGS", FLAGS);
         process::run(&mut cargo, "a compiler error is shown above; `cargo build` in fuzz/ shows all of it")
