@@ -38,7 +38,10 @@ fn parts_that_say_the_same_are_kept_once() {
     let probe = json!({"type": "object", "properties": {"port": {"type": "integer"}, "path": {"type": "string"}}, "required": ["port"]});
     let size = |probes: &[&str]| {
         let properties: serde_json::Map<String, Value> = probes.iter().map(|name| ((*name).to_owned(), probe.clone())).collect();
-        Validator::compile(&json!({"type": "object", "properties": {"spec": {"type": "object", "properties": properties}}})).unwrap().nodes.len()
+        Validator::compile(&json!({"type": "object", "properties": {"spec": {"type": "object", "properties": properties}}}))
+            .unwrap()
+            .nodes
+            .len()
     };
     assert_eq!(size(&["a"]), size(&["a", "b", "c"]));
     // What is shared is still checked wherever it stands.
