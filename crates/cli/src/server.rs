@@ -7,6 +7,7 @@
 mod access;
 mod http;
 mod leadership;
+mod memory;
 mod pool;
 mod port;
 mod start_container;
@@ -131,6 +132,8 @@ pub(crate) async fn run(arguments: ServerArgs) -> anyhow::Result<()> {
     };
     api.set_ready();
     tracing::info!(%address, ready_after_ms = began.elapsed().as_millis() as u64, "ready");
+    // Ends by itself, or with the runtime.
+    tokio::spawn(memory::give_back_after_start());
     let pool = if arguments.no_node { None } else { Some(LocalPool::start(&api, &home, stopping.clone())) };
 
     let cause = tokio::select! {

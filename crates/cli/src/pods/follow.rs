@@ -26,7 +26,7 @@ impl Follow {
 
     /// Reads until the container has ended for good or its pod is gone.
     pub(crate) async fn to_the_end(&self, start: Start, lines: &mpsc::Sender<Numbered>) -> Outcome<()> {
-        self.pass_on(self.log.follow(start), lines).await
+        Box::pin(self.pass_on(self.log.follow(start), lines)).await
     }
 
     async fn pass_on(&self, from: impl Stream<Item = Result<Vec<u8>, LogError>>, to: &mpsc::Sender<Numbered>) -> Outcome<()> {
