@@ -73,6 +73,11 @@ async fn look_at_container(cri: &Cri, listed: v1::Container, known: &Observed) -
         Err(error) if error.is_not_found() => return Ok(None),
         reply => reply?.status.unwrap_or_default(),
     };
+    if start_was_cancelled(&status) {
+        tracing::info!(container = status.id, "its start was cancelled when the process before this one ended; it is made anew");
+        cri.remove_container(v1::RemoveContainerRequest { container_id: status.id }).await?;
+        return Ok(None);
+    }
     let metadata = status.metadata.clone().unwrap_or_default();
     Ok(Some(ContainerSeen {
         state: state_of(status.state()),
@@ -88,6 +93,16 @@ async fn look_at_container(cri: &Cri, listed: v1::Container, known: &Observed) -
         image_ref: status.image_ref,
         ends_before: status.annotations.get(ENDS_BEFORE).and_then(|text| text.parse().ok()).unwrap_or(0),
     }))
+}
+
+/// Whether the container never ran because whoever asked for its start was gone before it was done:
+/// containerd gives up then. That is no end of the container, which a pod that never restarts would
+/// fail by.
+fn start_was_cancelled(status: &v1::ContainerStatus) -> bool {
+    status.state() == v1::ContainerState::ContainerExited
+        && status.started_at == 0
+        && status.reason == "StartError"
+        && status.message.contains("context canceled")
 }
 
 /// Whether the container was killed and the cause may still become known.
@@ -107,4 +122,25 @@ fn state_of(state: v1::ContainerState) -> ContainerState {
 /// CRI times are nanoseconds since 1970; 0 means never.
 pub(crate) fn timestamp(nanoseconds: i64) -> Option<Timestamp> {
     (nanoseconds > 0).then(|| Timestamp::from_nanosecond(i128::from(nanoseconds)).ok()).flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cancelled_start_is_told_from_one_that_failed_and_from_an_end() {
+        let cancelled = v1::ContainerStatus {
+            state: v1::ContainerState::ContainerExited.into(),
+            exit_code: 128,
+            reason: "StartError".to_owned(),
+            message: "failed to create containerd task: failed to create shim task: context canceled: unknown".to_owned(),
+            ..v1::ContainerStatus::default()
+        };
+        assert!(start_was_cancelled(&cancelled));
+        let message = "failed to create containerd task: exec: \"nothing\": executable file not found".to_owned();
+        assert!(!start_was_cancelled(&v1::ContainerStatus { message, ..cancelled.clone() }));
+        assert!(!start_was_cancelled(&v1::ContainerStatus { started_at: 1, ..cancelled.clone() }));
+        assert!(!start_was_cancelled(&v1::ContainerStatus { state: v1::ContainerState::ContainerRunning.into(), ..cancelled }));
+    }
 }
