@@ -15,7 +15,7 @@ use crate::catalog::{Resource, Source};
 use crate::encryption::Watch;
 use crate::error::{ApiError, Result};
 use crate::peoples_list::PeoplesList;
-use crate::read::{Format, Selection, include_object, partial_of};
+use crate::read::{Format, Selection, include_object, partial, partial_of};
 use crate::request::Query;
 use crate::table::{IncludeObject, table};
 
@@ -241,7 +241,8 @@ impl Writer {
             return Ok(line(type_, &stored.body));
         }
         if self.format == Format::Metadata {
-            return Ok(line(type_, partial_of(&stored.body)?.to_string().as_bytes()));
+            let shown = value.map_or_else(|| partial_of(&stored.body), |value| Ok(partial(&value)))?;
+            return Ok(line(type_, shown.to_string().as_bytes()));
         }
         let value = match value {
             Some(value) => value,
