@@ -23,6 +23,7 @@
 mod matching;
 mod placement;
 mod plan;
+pub mod resource;
 mod shortage;
 mod snapshot;
 
