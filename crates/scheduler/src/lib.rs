@@ -20,12 +20,18 @@
 //! and rather to a node without accelerators that it does not ask for, so that large gaps
 //! and scarce devices stay free for those who need them.
 
+pub mod cluster;
+pub mod device;
 mod matching;
+pub mod node;
 mod placement;
 mod plan;
+pub mod request;
 pub mod resource;
+pub mod scoring;
 mod shortage;
 mod snapshot;
+mod tournament;
 
 pub use plan::{Bind, Plan, Wait, Waiting, plan};
 pub use shortage::{Place, Shortage};

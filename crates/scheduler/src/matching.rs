@@ -2,13 +2,32 @@
 //!
 //! Meaning of the parts: <https://kubernetes.io/docs/concepts/scheduling-eviction/assign-pod-node/>
 
+use std::collections::BTreeMap;
+
 use crate::snapshot::{Member, Node, Operator, Requirement, Taint, Term, Toleration};
+
+type Labels = BTreeMap<String, String>;
 
 /// Whether selector, affinity and taints allow the member on the node.
 pub(crate) fn suits(member: &Member, node: &Node) -> bool {
-    member.node_selector.iter().all(|(key, value)| node.labels.get(key) == Some(value))
-        && (member.affinity.is_empty() || member.affinity.iter().any(|term| holds(term, node)))
-        && node.taints.iter().all(|taint| member.tolerations.iter().any(|toleration| tolerates(toleration, taint)))
+    selected(&member.node_selector, &node.labels)
+        && attracted(&member.affinity, &node.labels, &node.name)
+        && tolerated(&member.tolerations, &node.taints)
+}
+
+/// Whether the node has every label of the selector.
+pub(crate) fn selected(selector: &Labels, labels: &Labels) -> bool {
+    selector.iter().all(|(key, value)| labels.get(key) == Some(value))
+}
+
+/// Whether one of the terms holds, or there is none.
+pub(crate) fn attracted(affinity: &[Term], labels: &Labels, name: &str) -> bool {
+    affinity.is_empty() || affinity.iter().any(|term| holds(term, labels, name))
+}
+
+/// Whether every taint is tolerated.
+pub(crate) fn tolerated(tolerations: &[Toleration], taints: &[Taint]) -> bool {
+    taints.iter().all(|taint| tolerations.iter().any(|toleration| tolerates(toleration, taint)))
 }
 
 fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
@@ -17,12 +36,12 @@ fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
         && toleration.effect.is_none_or(|effect| effect == taint.effect)
 }
 
-fn holds(term: &Term, node: &Node) -> bool {
+fn holds(term: &Term, labels: &Labels, name: &str) -> bool {
     if term.labels.is_empty() && term.names.is_empty() {
         return false;
     }
-    term.labels.iter().all(|requirement| compare(requirement, node.labels.get(&requirement.key).map(String::as_str)))
-        && term.names.iter().all(|requirement| compare(requirement, Some(&node.name)))
+    term.labels.iter().all(|requirement| compare(requirement, labels.get(&requirement.key).map(String::as_str)))
+        && term.names.iter().all(|requirement| compare(requirement, Some(name)))
 }
 
 fn compare(requirement: &Requirement, value: Option<&str>) -> bool {

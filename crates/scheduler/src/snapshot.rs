@@ -62,7 +62,7 @@ pub struct Taint {
 }
 
 /// What a taint does to pods that do not tolerate it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Hash)]
 pub enum Effect {
     NoSchedule,
     NoExecute,
@@ -112,7 +112,7 @@ pub struct Member {
 }
 
 /// A taint that a member accepts.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, Hash)]
 pub struct Toleration {
     /// Every key when left out.
     pub key: Option<String>,
@@ -124,7 +124,7 @@ pub struct Toleration {
 
 /// Requirements that must hold together. A term without any matches no node, as in
 /// Kubernetes.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, Hash)]
 pub struct Term {
     /// On the node's labels.
     pub labels: Vec<Requirement>,
@@ -133,7 +133,7 @@ pub struct Term {
 }
 
 /// A requirement on one label, or on the name.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Hash)]
 pub struct Requirement {
     pub key: String,
     pub operator: Operator,
@@ -141,7 +141,7 @@ pub struct Requirement {
 }
 
 /// How a value is compared.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Hash)]
 pub enum Operator {
     In,
     NotIn,

@@ -43,10 +43,11 @@ const PURE: [&str; 13] = [
     "tower",
 ];
 
-const LAYERS: [Layer; 14] = [
+const LAYERS: [Layer; 15] = [
     Layer { name: "fermion-api", ours: &[], banned: &RUNTIME },
     Layer { name: "fermion-cel", ours: &[], banned: &PURE },
     Layer { name: "fermion-scheduler", ours: &["fermion-api"], banned: &PURE },
+    Layer { name: "fermion-sim", ours: &["fermion-api", "fermion-scheduler"], banned: &PURE },
     Layer { name: "fermion-store", ours: &["fermion-api"], banned: &["axum", "hyper", "kube", "kube-client", "kube-runtime", "tonic"] },
     Layer { name: "fermion-apiserver", ours: &["fermion-api", "fermion-cel", "fermion-store"], banned: &DATABASES },
     Layer { name: "fermion-controllers", ours: &["fermion-api", "fermion-scheduler"], banned: &DATABASES },
@@ -62,6 +63,7 @@ const LAYERS: [Layer; 14] = [
             "fermion-gateway",
             "fermion-node",
             "fermion-scheduler",
+            "fermion-sim",
             "fermion-store",
         ],
         banned: &DATABASES,

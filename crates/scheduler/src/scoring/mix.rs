@@ -1,0 +1,68 @@
+//! What is usually asked for: shapes of members with their frequencies.
+
+use std::collections::BTreeMap;
+
+use crate::device::{Each, ModelSet, WHOLE};
+use crate::request::Request;
+use crate::resource::ResourceId;
+
+/// What matters of a request for the question which idle cards it could use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Shape {
+    /// Thousandths of a core.
+    pub cpu: i64,
+    pub cards: u8,
+    /// Thousandths of each card.
+    pub compute: u16,
+    pub models: ModelSet,
+}
+
+impl Shape {
+    /// Slices count as shares of nothing, as their compute differs by model.
+    pub fn of(request: &Request) -> Self {
+        let cpu = request.demand.get(ResourceId::CPU);
+        let Some(devices) = request.devices else { return Self { cpu, cards: 0, compute: 0, models: ModelSet::ANY } };
+        let compute = match devices.each {
+            Each::Whole => WHOLE,
+            Each::Share { compute, .. } => compute,
+            Each::Slice { .. } => 0,
+        };
+        Self { cpu, cards: devices.count, compute, models: devices.models }
+    }
+
+    pub fn demand(&self) -> i64 {
+        i64::from(self.cards) * i64::from(self.compute)
+    }
+}
+
+/// Shapes and their weights, which sum to one.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Mix {
+    pub shapes: Vec<(Shape, f64)>,
+}
+
+/// Shapes are added in groups of so many until enough is covered.
+const STEP: usize = 5;
+
+impl Mix {
+    /// The most frequent shapes, which together make up `part` (0 to 1) of all requests.
+    pub fn typical<'r>(requests: impl IntoIterator<Item = &'r Request>, part: f64) -> Self {
+        let mut counts: BTreeMap<Shape, u64> = BTreeMap::new();
+        for request in requests {
+            *counts.entry(Shape::of(request)).or_default() += 1;
+        }
+        let all: u64 = counts.values().sum();
+        let mut shapes: Vec<(Shape, u64)> = counts.into_iter().collect();
+        // Stable: equally frequent ones stay in the order of shapes.
+        shapes.sort_by_key(|entry| std::cmp::Reverse(entry.1));
+        let mut covered = 0;
+        let mut length = 0;
+        while (covered as f64) < part * all as f64 && length < shapes.len() {
+            let end = (length + STEP).min(shapes.len());
+            covered += shapes[length..end].iter().map(|entry| entry.1).sum::<u64>();
+            length = end;
+        }
+        shapes.truncate(length);
+        Self { shapes: shapes.into_iter().map(|(shape, count)| (shape, count as f64 / covered as f64)).collect() }
+    }
+}
