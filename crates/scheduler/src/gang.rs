@@ -17,7 +17,7 @@ const SEARCH_STEPS_MAX: u32 = 20_000;
 const SEARCH_PAIRS_MAX: usize = 256;
 
 /// Members of a gang that are alike.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Set {
     pub class: ClassId,
     /// How many are to be seated.

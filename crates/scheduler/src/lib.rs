@@ -22,6 +22,7 @@
 
 pub mod cluster;
 pub mod device;
+pub mod engine;
 pub mod gang;
 mod matching;
 pub mod node;
