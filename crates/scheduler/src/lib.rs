@@ -20,14 +20,17 @@
 //! and rather to a node without accelerators that it does not ask for, so that large gaps
 //! and scarce devices stay free for those who need them.
 
+pub mod account;
 pub mod cluster;
 pub mod device;
 pub mod engine;
 pub mod gang;
+pub mod limits;
 mod matching;
 pub mod node;
 mod placement;
 mod plan;
+pub mod queue;
 pub mod request;
 pub mod resource;
 pub mod scoring;
