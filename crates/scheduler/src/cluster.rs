@@ -40,7 +40,7 @@ const CLASSES_MAX: usize = 4096;
 /// The most leaves of all tournaments; each takes 24 bytes.
 const LEAVES_MAX: usize = 1 << 25;
 /// No node is asked whether it has room for more members than this.
-const ROOM_MAX: u32 = 1 << 16;
+pub(crate) const ROOM_MAX: u32 = 1 << 16;
 
 /// A run of nodes in the order of domains.
 pub type Run = Range<usize>;
@@ -288,6 +288,19 @@ impl Cluster {
         let tree = self.classes[class.0 as usize].tree.as_ref().expect("refreshed");
         let layout = self.layout.as_ref().expect("refreshed");
         layout.leaf.get(node.place()).filter(|leaf| **leaf != u32::MAX).map_or(0, |leaf| tree.tournament.count(*leaf as usize))
+    }
+
+    /// How many members of the class would have room if nothing ran anywhere; closed nodes
+    /// not counted. Looks at every node.
+    pub fn room_when_empty(&mut self, class: ClassId, within: Option<&Run>) -> u32 {
+        self.lay_out();
+        let layout = self.layout.as_ref().expect("laid out");
+        let order = within.map_or(&layout.order[..], |run| &layout.order[run.clone()]);
+        let request = &self.classes[class.0 as usize].request;
+        let nodes = order.iter().filter_map(|id| self.nodes[id.place()].as_ref());
+        let open =
+            nodes.filter(|node| node.facts.open && request.constraints.allow(&node.facts.name, &node.facts.labels, &node.facts.taints));
+        open.map(|node| node.room_when_empty(request, &self.models, ROOM_MAX)).fold(0, u32::saturating_add)
     }
 
     /// Domains of a level, the widest level being 0; empty when there is no such level.

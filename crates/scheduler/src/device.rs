@@ -143,6 +143,11 @@ impl Device {
         Self { model, free: WHOLE, memory_mib, memory_free_mib: memory_mib, sliced: 0, island: 0, numa: 0, healthy: true }
     }
 
+    /// Makes it free, whoever held it.
+    pub fn clear(&mut self) {
+        (self.free, self.memory_free_mib, self.sliced) = (WHOLE, self.memory_mib, 0);
+    }
+
     pub fn is_idle(&self) -> bool {
         self.healthy && self.free == WHOLE && self.sliced == 0 && self.memory_free_mib == self.memory_mib
     }

@@ -128,9 +128,9 @@ pub struct Start {
 /// A cluster with what runs on it and what is reserved.
 #[derive(Clone, Debug)]
 pub struct Engine {
-    cluster: Cluster,
+    pub(crate) cluster: Cluster,
     backfill: Backfill,
-    running: BTreeMap<WorkId, Running>,
+    pub(crate) running: BTreeMap<WorkId, Running>,
     reservations: Vec<Reservation>,
     /// What no end of running work gives room to, as long as the nodes stay what they are.
     hopeless: HashSet<(Vec<Set>, Topology)>,
@@ -256,7 +256,7 @@ impl Engine {
         starts
     }
 
-    fn sets(&mut self, work: &Work) -> Vec<Set> {
+    pub(crate) fn sets(&mut self, work: &Work) -> Vec<Set> {
         let cluster = &mut self.cluster;
         work.sets
             .iter()
@@ -434,7 +434,7 @@ impl Engine {
         }
     }
 
-    fn drop_reservations(&mut self) {
+    pub(crate) fn drop_reservations(&mut self) {
         for place in 0..self.reservations.len() {
             self.lift(place);
         }
@@ -450,7 +450,7 @@ fn ended(turns: &[(Millis, Turn)]) -> impl Iterator<Item = WorkId> + '_ {
     })
 }
 
-fn put(cluster: &mut Cluster, placed: &[Placed]) {
+pub(crate) fn put(cluster: &mut Cluster, placed: &[Placed]) {
     for one in placed {
         cluster.put(one.node, &one.seat);
     }

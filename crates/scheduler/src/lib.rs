@@ -30,6 +30,7 @@ mod matching;
 pub mod node;
 mod placement;
 mod plan;
+pub mod preemption;
 pub mod queue;
 pub mod request;
 pub mod resource;

@@ -53,6 +53,15 @@ pub fn manner(devices: Option<DeviceRequest>) -> u8 {
     }
 }
 
+/// How many members with this request have room in what is free, at most `most`.
+pub fn room(free: &Vector, devices: &[Device], request: &Request, models: &Models, most: u32) -> u32 {
+    let room = free.count(&request.demand).map_or(most, |count| u32::try_from(count).unwrap_or(most).min(most));
+    match request.devices {
+        Some(cards) if room > 0 => device::room(devices, cards, models, room),
+        _ => room,
+    }
+}
+
 impl Node {
     /// A node that runs nothing.
     pub fn new(facts: Facts, devices: Vec<Device>) -> Self {
@@ -72,11 +81,16 @@ impl Node {
 
     /// How many members with this request have room, at most `most`.
     pub fn room(&self, request: &Request, models: &Models, most: u32) -> u32 {
-        let room = self.free.count(&request.demand).map_or(most, |count| u32::try_from(count).unwrap_or(most).min(most));
-        match request.devices {
-            Some(devices) if room > 0 => device::room(&self.devices, devices, models, room),
-            _ => room,
+        room(&self.free, &self.devices, request, models, most)
+    }
+
+    /// How many members with this request would have room if nothing ran here.
+    pub fn room_when_empty(&self, request: &Request, models: &Models, most: u32) -> u32 {
+        let mut devices = self.devices.clone();
+        for device in &mut devices {
+            device.clear();
         }
+        room(&self.facts.allocatable, &devices, request, models, most)
     }
 
     /// Seats a member on these cards.

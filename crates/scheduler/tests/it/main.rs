@@ -3,6 +3,7 @@
 mod cluster;
 mod engine;
 mod order;
+mod preemption;
 mod properties;
 mod waits;
 
