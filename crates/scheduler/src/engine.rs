@@ -118,6 +118,13 @@ pub struct Reservation {
     applied: Vec<(NodeId, Seat)>,
 }
 
+impl Reservation {
+    /// Running work that is expected to end before it starts.
+    pub fn awaits(&self) -> &[WorkId] {
+        &self.freed
+    }
+}
+
 /// Work that starts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Start {
@@ -254,6 +261,12 @@ impl Engine {
             failed.insert(key, run_ms);
         }
         starts
+    }
+
+    /// The reservation the work would get behind those there are.
+    pub(crate) fn look_ahead(&mut self, now: Millis, work: &Work) -> Option<Reservation> {
+        let sets = self.sets(work);
+        self.reserve(now, work, &sets)
     }
 
     pub(crate) fn sets(&mut self, work: &Work) -> Vec<Set> {
@@ -434,7 +447,35 @@ impl Engine {
         }
     }
 
-    pub(crate) fn drop_reservations(&mut self) {
+    /// Does something with no place kept for anybody.
+    pub(crate) fn without_reservations<T>(&mut self, act: impl FnOnce(&mut Self) -> T) -> T {
+        for place in 0..self.reservations.len() {
+            self.lift(place);
+        }
+        let reservations = std::mem::take(&mut self.reservations);
+        let answer = act(self);
+        self.reservations = reservations;
+        for place in 0..self.reservations.len() {
+            self.keep(place);
+        }
+        answer
+    }
+
+    /// Does something with nothing running and no place kept.
+    pub(crate) fn when_empty<T>(&mut self, act: impl FnOnce(&mut Self) -> T) -> T {
+        self.without_reservations(|engine| {
+            for running in engine.running.values() {
+                gang::unseat(&mut engine.cluster, &running.placed);
+            }
+            let answer = act(engine);
+            for running in engine.running.values() {
+                put(&mut engine.cluster, &running.placed);
+            }
+            answer
+        })
+    }
+
+    fn drop_reservations(&mut self) {
         for place in 0..self.reservations.len() {
             self.lift(place);
         }

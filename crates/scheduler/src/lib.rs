@@ -24,6 +24,7 @@ pub mod account;
 pub mod cluster;
 pub mod device;
 pub mod engine;
+pub mod explain;
 pub mod gang;
 pub mod limits;
 mod matching;

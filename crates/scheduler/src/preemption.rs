@@ -74,7 +74,10 @@ impl Engine {
     /// # Errors
     /// When it has no room even so.
     pub fn victims(&mut self, work: &Work, candidates: &[Candidate]) -> Result<Vec<WorkId>, Refusal> {
-        self.drop_reservations();
+        self.without_reservations(|engine| engine.choose_victims(work, candidates))
+    }
+
+    fn choose_victims(&mut self, work: &Work, candidates: &[Candidate]) -> Result<Vec<WorkId>, Refusal> {
         let sets = self.sets(work);
         self.check_capacity(&sets, work.topology)?;
         let mut candidates: Vec<Candidate> = candidates.iter().copied().filter(|one| self.running.contains_key(&one.work)).collect();

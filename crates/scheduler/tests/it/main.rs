@@ -2,6 +2,7 @@
 
 mod cluster;
 mod engine;
+mod explain;
 mod order;
 mod preemption;
 mod properties;
