@@ -87,6 +87,8 @@ pub struct Running {
     pub started_at: Millis,
     /// When it is expected to end.
     pub ends_at: Option<Millis>,
+    /// The work it is a member of, when it is one beyond the minimum.
+    pub parent: Option<WorkId>,
 }
 
 impl Running {
@@ -138,6 +140,8 @@ pub struct Engine {
     pub(crate) cluster: Cluster,
     backfill: Backfill,
     pub(crate) running: BTreeMap<WorkId, Running>,
+    /// Members beyond the minimum, by the work they belong to.
+    pub(crate) members: BTreeMap<WorkId, BTreeSet<WorkId>>,
     reservations: Vec<Reservation>,
     /// What no end of running work gives room to, as long as the nodes stay what they are.
     hopeless: HashSet<(Vec<Set>, Topology)>,
@@ -153,7 +157,7 @@ enum Turn {
 
 impl Engine {
     pub fn new(cluster: Cluster, backfill: Backfill) -> Self {
-        Self { cluster, backfill, running: BTreeMap::new(), reservations: Vec::new(), hopeless: HashSet::new() }
+        Self { cluster, backfill, running: BTreeMap::new(), members: BTreeMap::new(), reservations: Vec::new(), hopeless: HashSet::new() }
     }
 
     /// The cluster, with reservations not counted as taken. It may be changed: nodes added,
@@ -181,14 +185,34 @@ impl Engine {
     pub fn restore(&mut self, id: WorkId, running: Running) {
         self.drop_reservations();
         put(&mut self.cluster, &running.placed);
+        if let Some(parent) = running.parent {
+            self.members.entry(parent).or_default().insert(id);
+        }
         self.running.insert(id, running);
     }
 
-    /// Frees what ended.
+    fn drop_member(&mut self, parent: WorkId, id: WorkId) {
+        if let Some(members) = self.members.get_mut(&parent) {
+            members.remove(&id);
+            if members.is_empty() {
+                self.members.remove(&parent);
+            }
+        }
+    }
+
+    /// Frees what ended; with it end its members beyond the minimum.
     pub fn finish(&mut self, id: WorkId) -> Option<Running> {
         self.drop_reservations();
         let running = self.running.remove(&id)?;
         gang::unseat(&mut self.cluster, &running.placed);
+        if let Some(parent) = running.parent {
+            self.drop_member(parent, id);
+        }
+        for member in self.members.remove(&id).unwrap_or_default() {
+            if let Some(running) = self.running.remove(&member) {
+                gang::unseat(&mut self.cluster, &running.placed);
+            }
+        }
         Some(running)
     }
 
@@ -206,9 +230,7 @@ impl Engine {
         let lost: Vec<WorkId> =
             self.running.iter().filter(|(_, running)| running.placed.iter().any(|one| one.node == id)).map(|(work, _)| *work).collect();
         for work in &lost {
-            if let Some(running) = self.running.remove(work) {
-                gang::unseat(&mut self.cluster, &running.placed);
-            }
+            self.finish(*work);
         }
         self.cluster.remove(id);
         self.hopeless.clear();
@@ -237,7 +259,12 @@ impl Engine {
             if let Some(placed) = self.try_start(now, work, &key.0) {
                 self.running.insert(
                     work.id,
-                    Running { placed: placed.clone(), started_at: now, ends_at: work.run_ms.map(|run| now.saturating_add(run)) },
+                    Running {
+                        placed: placed.clone(),
+                        started_at: now,
+                        ends_at: work.run_ms.map(|run| now.saturating_add(run)),
+                        parent: None,
+                    },
                 );
                 starts.push(Start { work: work.id, placed });
                 continue;

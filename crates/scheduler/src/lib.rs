@@ -22,7 +22,9 @@
 
 pub mod account;
 pub mod cluster;
+pub mod consolidation;
 pub mod device;
+pub mod elastic;
 pub mod engine;
 pub mod explain;
 pub mod gang;
@@ -32,6 +34,7 @@ pub mod node;
 mod placement;
 mod plan;
 pub mod preemption;
+pub mod quarantine;
 pub mod queue;
 pub mod request;
 pub mod resource;

@@ -1,5 +1,6 @@
 //! The plan as its users see it: tables of situations, and properties over random ones.
 
+mod adapting;
 mod cluster;
 mod engine;
 mod explain;
