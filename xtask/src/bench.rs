@@ -2,7 +2,7 @@
 //!
 //! Each benchmark runs against a platform in a home of its own and a peer started for it; both
 //! are taken away again. The load itself is made by crates/bench, except for `idle`, which only
-//! looks at processes.
+//! looks at processes, and the scheduler's experiments, which are programs of crates/sim.
 
 mod etcd;
 mod generator;
@@ -12,6 +12,7 @@ mod place;
 mod platform;
 mod podman;
 mod postgres;
+mod scheduler;
 mod spawned;
 mod table;
 
@@ -62,6 +63,17 @@ enum Name {
     Kubernetes,
     /// The same with the platform's data in PostgreSQL
     KubernetesPostgres,
+    /// Placement on a recorded cluster that fills up, beside the published policies; like the
+    /// others of the scheduler only when it is named
+    SchedInflation,
+    /// Completion times of recorded training jobs, beside the published orders
+    SchedJct,
+    /// Whom to stop for a large gang, in KAI's shape
+    SchedReclaim,
+    /// Work that comes and goes on a recorded cluster: allocation and waits
+    SchedSteady,
+    /// Placements a second in memory, with kube-scheduler's shapes
+    SchedThroughput,
 }
 
 impl Name {
@@ -74,7 +86,17 @@ impl Name {
             Self::Idle => "idle",
             Self::Kubernetes => "kubernetes",
             Self::KubernetesPostgres => "kubernetes-postgres",
+            Self::SchedInflation => "sched-inflation",
+            Self::SchedJct => "sched-jct",
+            Self::SchedReclaim => "sched-reclaim",
+            Self::SchedSteady => "sched-steady",
+            Self::SchedThroughput => "sched-throughput",
         }
+    }
+
+    /// The scheduler's experiment of that name.
+    fn experiment(self) -> Option<&'static str> {
+        self.as_str().strip_prefix("sched-")
     }
 
     fn packages(self) -> &'static [packages::Package] {
@@ -82,12 +104,16 @@ impl Name {
             Self::Start => &packages::TO_BENCH_START,
             Self::Api | Self::Idle | Self::Kubernetes => &packages::TO_BENCH_ETCD,
             Self::KubernetesPostgres => &packages::TO_BENCH_POSTGRES,
+            Self::SchedInflation | Self::SchedJct | Self::SchedReclaim | Self::SchedSteady | Self::SchedThroughput => &[],
         }
     }
 }
 
 pub(crate) fn run(arguments: BenchArguments) -> Result<()> {
     let console = Console::new();
+    if let Some(experiment) = arguments.name.and_then(Name::experiment) {
+        return scheduler::run(&console, experiment, arguments.json, !arguments.no_build);
+    }
     let names = arguments.name.map_or(Name::USUAL.to_vec(), |name| vec![name]);
     packages::install(&console, &packages::TO_RUN)?;
     for name in &names {
@@ -110,6 +136,9 @@ pub(crate) fn run(arguments: BenchArguments) -> Result<()> {
                 let postgres = Postgres::start(&place.path().join("pg"))?;
                 let rows = beside_kubernetes(&console, &programs, place.path(), Some(postgres.url.clone()));
                 rows.and_then(|rows| postgres.stop().map(|()| rows))
+            }
+            Name::SchedInflation | Name::SchedJct | Name::SchedReclaim | Name::SchedSteady | Name::SchedThroughput => {
+                unreachable!("experiments are run above")
             }
         };
         let rows = rows.with_context(|| format!("benchmark {} failed", name.as_str()))?;

@@ -9,5 +9,7 @@
 
 pub mod experiments;
 pub mod random;
+pub mod simulator;
 pub mod statistics;
+pub mod table;
 pub mod trace;

@@ -41,9 +41,6 @@ pub struct Mix {
     pub shapes: Vec<(Shape, f64)>,
 }
 
-/// Shapes are added in groups of so many until enough is covered.
-const STEP: usize = 5;
-
 impl Mix {
     /// The most frequent shapes, which together make up `part` (0 to 1) of all requests.
     pub fn typical<'r>(requests: impl IntoIterator<Item = &'r Request>, part: f64) -> Self {
@@ -52,15 +49,14 @@ impl Mix {
             *counts.entry(Shape::of(request)).or_default() += 1;
         }
         let all: u64 = counts.values().sum();
-        let mut shapes: Vec<(Shape, u64)> = counts.into_iter().collect();
-        // Stable: equally frequent ones stay in the order of shapes.
+        // Stable: of equally frequent ones the largest comes first.
+        let mut shapes: Vec<(Shape, u64)> = counts.into_iter().rev().collect();
         shapes.sort_by_key(|entry| std::cmp::Reverse(entry.1));
         let mut covered = 0;
         let mut length = 0;
         while (covered as f64) < part * all as f64 && length < shapes.len() {
-            let end = (length + STEP).min(shapes.len());
-            covered += shapes[length..end].iter().map(|entry| entry.1).sum::<u64>();
-            length = end;
+            covered += shapes[length].1;
+            length += 1;
         }
         shapes.truncate(length);
         Self { shapes: shapes.into_iter().map(|(shape, count)| (shape, count as f64 / covered as f64)).collect() }

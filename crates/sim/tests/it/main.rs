@@ -1,0 +1,7 @@
+//! Experiments on made-up work: what must hold of their results whatever the figures.
+
+mod inflation;
+mod jct;
+mod reclaim;
+mod steady;
+mod throughput;
