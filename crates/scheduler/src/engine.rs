@@ -48,6 +48,16 @@ pub struct Work {
     pub topology: Topology,
     /// How long it is expected to run once it has started; `None` when nothing is known.
     pub run_ms: Option<Millis>,
+    /// Whether a place is kept for it while it waits. Members beyond a minimum take what is
+    /// there, or nothing.
+    pub waits: bool,
+}
+
+impl Work {
+    /// Work that may be anywhere, of which nothing is known.
+    pub fn new(id: WorkId, sets: Vec<Members>) -> Self {
+        Self { id, sets, topology: Topology::default(), run_ms: None, waits: true }
+    }
 }
 
 /// Equal members of a workload.
@@ -145,6 +155,17 @@ pub struct Engine {
     reservations: Vec<Reservation>,
     /// What no end of running work gives room to, as long as the nodes stay what they are.
     hopeless: HashSet<(Vec<Set>, Topology)>,
+    turns: Turns,
+}
+
+/// What came about in the present round.
+#[derive(Clone, Debug, Default)]
+struct Turns {
+    now: Millis,
+    /// By what is asked: the shortest run time that was of no help.
+    failed: HashMap<(Vec<Set>, Topology), Millis>,
+    /// How many were tried for a reservation.
+    tried: usize,
 }
 
 /// Something that changes what is free, in a look ahead.
@@ -157,7 +178,15 @@ enum Turn {
 
 impl Engine {
     pub fn new(cluster: Cluster, backfill: Backfill) -> Self {
-        Self { cluster, backfill, running: BTreeMap::new(), members: BTreeMap::new(), reservations: Vec::new(), hopeless: HashSet::new() }
+        Self {
+            cluster,
+            backfill,
+            running: BTreeMap::new(),
+            members: BTreeMap::new(),
+            reservations: Vec::new(),
+            hopeless: HashSet::new(),
+            turns: Turns::default(),
+        }
     }
 
     /// The cluster, with reservations not counted as taken. It may be changed: nodes added,
@@ -240,54 +269,81 @@ impl Engine {
     /// Seats what can start now, in the order given, and makes the reservations of those that
     /// cannot.
     pub fn round<'w>(&mut self, now: Millis, pending: impl IntoIterator<Item = &'w Work>) -> Vec<Start> {
+        self.begin_round(now);
+        let mut starts = Vec::new();
+        for work in pending {
+            if let Some(placed) = self.offer(work) {
+                starts.push(Start { work: work.id, placed });
+            } else if self.backfill == Backfill::None && !self.reservations.is_empty() {
+                break;
+            }
+        }
+        starts
+    }
+
+    /// Begins a round: nothing is kept for anybody until it is offered its turn.
+    pub fn begin_round(&mut self, now: Millis) {
         self.drop_reservations();
         if self.cluster.is_crowded() {
             self.cluster.forget_classes();
             self.hopeless.clear();
         }
-        let mut starts = Vec::new();
-        // By what is asked: the shortest run time that was of no help.
-        let mut failed: HashMap<(Vec<Set>, Topology), Millis> = HashMap::new();
-        let mut tried = 0;
-        for work in pending {
-            let sets = self.sets(work);
-            let key = (sets, work.topology);
-            let run_ms = work.run_ms.unwrap_or(Millis::MAX);
-            if failed.get(&key).is_some_and(|shortest| run_ms >= *shortest) {
-                continue;
-            }
-            if let Some(placed) = self.try_start(now, work, &key.0) {
-                self.running.insert(
-                    work.id,
-                    Running {
-                        placed: placed.clone(),
-                        started_at: now,
-                        ends_at: work.run_ms.map(|run| now.saturating_add(run)),
-                        parent: None,
-                    },
-                );
-                starts.push(Start { work: work.id, placed });
-                continue;
-            }
-            let reserves = self.reservations.len() < self.backfill.reservations() && tried < RESERVATIONS_TRIED_MAX;
-            if reserves && !self.hopeless.contains(&key) {
-                tried += 1;
-                match self.reserve(now, work, &key.0) {
-                    Some(reservation) => {
-                        self.reservations.push(reservation);
-                        if self.backfill == Backfill::None {
-                            break;
-                        }
-                        self.keep(self.reservations.len() - 1);
-                    }
-                    None => {
-                        self.hopeless.insert(key.clone());
-                    }
+        self.turns = Turns { now, ..Turns::default() };
+    }
+
+    /// Offers work its turn in the round that was begun: it starts now, or it is kept a place
+    /// for where that is possible.
+    pub fn offer(&mut self, work: &Work) -> Option<Vec<Placed>> {
+        let key = (self.sets(work), work.topology);
+        let run_ms = work.run_ms.unwrap_or(Millis::MAX);
+        let now = self.turns.now;
+        if self.turns.failed.get(&key).is_some_and(|shortest| run_ms >= *shortest) {
+            return None;
+        }
+        // In strict order nothing passes what waits.
+        if self.backfill == Backfill::None && !self.reservations.is_empty() {
+            return None;
+        }
+        if let Some(placed) = self.try_start(now, work, &key.0) {
+            let ends_at = work.run_ms.map(|run| now.saturating_add(run));
+            self.running.insert(work.id, Running { placed: placed.clone(), started_at: now, ends_at, parent: None });
+            return Some(placed);
+        }
+        let reserves = self.reservations.len() < self.backfill.reservations() && self.turns.tried < RESERVATIONS_TRIED_MAX;
+        if work.waits && reserves && !self.hopeless.contains(&key) {
+            self.turns.tried += 1;
+            match self.reserve(now, work, &key.0) {
+                Some(reservation) => {
+                    self.reservations.push(reservation);
+                    self.keep(self.reservations.len() - 1);
+                }
+                None => {
+                    self.hopeless.insert(key.clone());
                 }
             }
-            failed.insert(key, run_ms);
         }
-        starts
+        self.turns.failed.insert(key, run_ms);
+        None
+    }
+
+    /// For whom a place is kept that this work could have otherwise: of several the last in
+    /// order that is in its way.
+    pub fn held_by(&mut self, work: &Work) -> Option<WorkId> {
+        let mut holder = None;
+        let mut lifted = 0;
+        while !self.fits(work) {
+            if lifted == self.reservations.len() {
+                holder = None;
+                break;
+            }
+            holder = Some(self.reservations[lifted].work);
+            self.lift(lifted);
+            lifted += 1;
+        }
+        for place in 0..lifted {
+            self.keep(place);
+        }
+        holder
     }
 
     /// The reservation the work would get behind those there are.

@@ -4,7 +4,6 @@ use fermion_scheduler::cluster::Cluster;
 use fermion_scheduler::device::{Device, DeviceRequest, Each, ModelId, ModelSet};
 use fermion_scheduler::elastic::Elastic;
 use fermion_scheduler::engine::{Backfill, Engine, Members, Running, Work, WorkId};
-use fermion_scheduler::gang::Topology;
 use fermion_scheduler::node::Facts;
 use fermion_scheduler::request::Request;
 use fermion_scheduler::resource::ResourceId;
@@ -28,7 +27,7 @@ fn members(cards: u8, count: u32) -> Members {
 }
 
 fn work(id: u64, cards: u8, count: u32) -> Work {
-    Work { id: WorkId(id), sets: vec![members(cards, count)], topology: Topology::default(), run_ms: None }
+    Work::new(WorkId(id), vec![members(cards, count)])
 }
 
 fn idle(engine: &mut Engine) -> usize {

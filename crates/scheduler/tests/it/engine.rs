@@ -33,7 +33,7 @@ fn cards(count: u8, each: Each) -> Request {
 /// A gang of members with so many whole cards each.
 fn work(id: u64, members: u32, each: u8, run_ms: Option<Millis>) -> Work {
     let sets = vec![Members { request: cards(each, Each::Whole), count: members, per_node_max: None }];
-    Work { id: WorkId(id), sets, topology: Topology::default(), run_ms }
+    Work { run_ms, ..Work::new(WorkId(id), sets) }
 }
 
 fn started(starts: &[fermion_scheduler::engine::Start]) -> Vec<u64> {
@@ -112,6 +112,7 @@ impl Arrival {
             sets: vec![Members { request, count: self.members, per_node_max: None }],
             topology: Topology { required: self.rack.then_some(0), preferred: None },
             run_ms: self.known.then_some(self.run),
+            waits: true,
         }
     }
 }

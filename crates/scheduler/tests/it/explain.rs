@@ -6,7 +6,6 @@ use fermion_scheduler::cluster::{Cluster, NodeId};
 use fermion_scheduler::device::{Device, DeviceRequest, Each, ModelId, ModelSet};
 use fermion_scheduler::engine::{Backfill, Engine, Members, Work, WorkId};
 use fermion_scheduler::explain::{Asked, Change, Constraint};
-use fermion_scheduler::gang::Topology;
 use fermion_scheduler::node::Facts;
 use fermion_scheduler::request::{Constraints, Request};
 use fermion_scheduler::resource::ResourceId;
@@ -38,7 +37,7 @@ fn members(cores: i64, memory: i64, cards: u8, count: u32) -> Members {
 }
 
 fn work(id: u64, sets: Vec<Members>) -> Work {
-    Work { id: WorkId(id), sets, topology: Topology::default(), run_ms: Some(100) }
+    Work { run_ms: Some(100), ..Work::new(WorkId(id), sets) }
 }
 
 #[test]

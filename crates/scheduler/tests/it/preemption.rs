@@ -30,7 +30,7 @@ fn members(cores: i64, cards: u8, count: u32) -> Members {
 }
 
 fn work(id: u64, sets: Vec<Members>) -> Work {
-    Work { id: WorkId(id), sets, topology: Topology::default(), run_ms: None }
+    Work::new(WorkId(id), sets)
 }
 
 fn candidates(engine: &Engine, tier: impl Fn(u64) -> u32) -> Vec<Candidate> {
