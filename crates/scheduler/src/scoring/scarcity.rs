@@ -14,6 +14,9 @@ use crate::request::Request;
 /// Into how many equal parts the demand of a shape is cut when it is spread over models.
 const PORTIONS: u32 = 64;
 
+/// Into how many steps equal gradients are told apart on nodes without cards.
+const PLAIN: u32 = 1024;
+
 /// The load of each model by those who name it, when all cards are asked for: 1 says that they
 /// need all of its cards. The demand of a shape that names several models is spread so that
 /// the most loaded of them is loaded least.
@@ -39,10 +42,13 @@ pub(super) fn prices(mix: &Mix, supply: &[u32]) -> Vec<f64> {
 
 impl Scorer {
     /// The gradient less the price of the cards: a card that those who name its model all
-    /// need counts as much as a card made useless.
+    /// need counts as much as a card made useless. Who asks for none goes to nodes without
+    /// cards where it does no worse, and there to the one with least left over.
     pub(super) fn scarcity(&self, node: &Node, request: &Request, models: &Models) -> (u32, Option<u8>) {
+        let plain = request.devices.is_none() && node.devices.is_empty();
+        let fit = if plain { PLAIN / 2 + ((1.0 - self.left_over(node, request)) * f64::from(PLAIN / 2 - 1)) as u32 } else { 0 };
         let price = self.price(node, request);
-        self.best_gradient(node, request, models, |less| hundredths(less - price))
+        self.best_gradient(node, request, models, |less| hundredths(less - price) * PLAIN + fit)
     }
 
     /// What the cards cost here beyond the cheapest place they could be had, in thousandths of

@@ -10,7 +10,6 @@ pub mod report;
 use fermion_scheduler::cluster::Cluster;
 use fermion_scheduler::device::{Device, DeviceRequest, Each, ModelId, ModelSet};
 use fermion_scheduler::engine::{Backfill, Engine, Members, Millis, Work, WorkId};
-use fermion_scheduler::gang::Topology;
 use fermion_scheduler::node::Facts;
 use fermion_scheduler::request::Request;
 use fermion_scheduler::resource::{Demand, ResourceId};
@@ -140,5 +139,5 @@ fn work(place: usize, cards: u32, run_ms: Option<Millis>) -> Work {
     if part > 0 {
         sets.push(members(part, 1));
     }
-    Work { id: WorkId(place as u64), sets, topology: Topology::default(), run_ms }
+    Work { run_ms, ..Work::new(WorkId(place as u64), sets) }
 }

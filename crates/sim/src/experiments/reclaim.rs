@@ -9,7 +9,6 @@ use std::time::Duration;
 use fermion_scheduler::cluster::Cluster;
 use fermion_scheduler::device::{Device, DeviceRequest, Each, ModelSet};
 use fermion_scheduler::engine::{Backfill, Engine, Members, Work, WorkId};
-use fermion_scheduler::gang::Topology;
 use fermion_scheduler::node::Facts;
 use fermion_scheduler::preemption::{Candidate, Refusal};
 use fermion_scheduler::request::Request;
@@ -68,5 +67,5 @@ fn work(id: u64, cards: u8, count: u32) -> Work {
     let devices = Some(DeviceRequest { models: ModelSet::ANY, count: cards, each: Each::Whole });
     let demand = [(ResourceId::CPU, 1000 * i64::from(cards))].into_iter().collect();
     let sets = vec![Members { request: Request { demand, devices, ..Request::default() }, count, per_node_max: None }];
-    Work { id: WorkId(id), sets, topology: Topology::default(), run_ms: None }
+    Work::new(WorkId(id), sets)
 }

@@ -10,7 +10,6 @@ pub mod report;
 use fermion_scheduler::cluster::Cluster;
 use fermion_scheduler::device::{DeviceRequest, Each, ModelSet};
 use fermion_scheduler::engine::{Backfill, Engine, Members, Millis, Work, WorkId};
-use fermion_scheduler::gang::Topology;
 use fermion_scheduler::request::Request;
 use fermion_scheduler::resource::ResourceId;
 use fermion_scheduler::scoring::{Mix, Placement};
@@ -130,12 +129,8 @@ fn arrivals(trace: &Trace, load: f64, seed: u64, estimates: bool) -> Vec<Arrival
         };
         let run_ms = (mu + LIFETIME_SIGMA * random.normal()).exp().min(LIFETIME_MAX_MS);
         let told = run_ms * 2_f64.powf(2.0 * random.unit() - 1.0);
-        let work = Work {
-            id: WorkId(arrivals.len() as u64),
-            sets: vec![Members { request, count, per_node_max: None }],
-            topology: Topology::default(),
-            run_ms: estimates.then_some(told as Millis + 1),
-        };
+        let members = vec![Members { request, count, per_node_max: None }];
+        let work = Work { run_ms: estimates.then_some(told as Millis + 1), ..Work::new(WorkId(arrivals.len() as u64), members) };
         arrivals.push(Arrival { at: at as Millis, work, run_ms: run_ms as Millis + 1 });
         at += random.exponential(gap_ms);
     }
