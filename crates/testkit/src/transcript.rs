@@ -8,14 +8,18 @@ use regex::Regex;
 const STEP: &str = "### ";
 
 /// Patterns of what differs from run to run, and what is written instead. Applied in order.
-const RULES: [(&str, &str); 13] = [
+const RULES: [(&str, &str); 15] = [
+    // Go's library that compares values prints one space or another, so that nobody reads it.
+    ("\u{a0}", " "),
     // Times of metadata and conditions, with and without fractions of a second.
     (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)", "<time>"),
     // The same as `kubectl describe` prints them, and as Python does.
     (r"(Mon|Tue|Wed|Thu|Fri|Sat|Sun), \d\d (Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec) \d{4} \d\d:\d\d:\d\d [+-]\d{4}", "<time>"),
     (r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(\.\d+)?\+00:00", "<time>"),
     (r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", "<uid>"),
-    (r#"("?resourceVersion"?: ?)"?\d+"?"#, "$1<version>"),
+    // Also where JSON is quoted inside of JSON.
+    (r#"(\\?"?resourceVersion\\?"?: ?)\\?"?\d+\\?"?"#, "$1<version>"),
+    (r"(ResourceVersion in record) \(\d+\)", "$1 (<version>)"),
     (r#"("?continue"?: ?)"[^"]+""#, "$1<token>"),
     // Scripts give the prefix `made-` to names that the server completes.
     (r"\bmade-[a-z0-9]{5}\b", "made-<random>"),
@@ -78,8 +82,11 @@ impl Transcript {
     }
 }
 
-/// Takes away what differs from run to run: times, ages, uids, versions, widths of columns, and
-/// the given texts (addresses, folders), each replaced by its name.
+/// How `kubectl` begins a line of a list of what is wrong.
+const WRONG: &str = "* ";
+
+/// Takes away what differs from run to run: times, ages, uids, versions, widths of columns, the
+/// order of what is wrong, and the given texts (addresses, folders), each replaced by its name.
 pub fn normalize(text: &str, given: &[(String, &str)]) -> String {
     let mut text = text.replace('\r', "");
     for (found, name) in given {
@@ -88,7 +95,17 @@ pub fn normalize(text: &str, given: &[(String, &str)]) -> String {
     for (pattern, replacement) in &*COMPILED {
         text = pattern.replace_all(&text, *replacement).into_owned();
     }
-    text
+    in_order(&text)
+}
+
+/// Sorts what stands together in a list of what is wrong: kube-apiserver goes through the fields of
+/// a schema in any order.
+fn in_order(text: &str) -> String {
+    let mut lines: Vec<&str> = text.split_inclusive('\n').collect();
+    for listed in lines.chunk_by_mut(|one, two| one.starts_with(WRONG) && two.starts_with(WRONG)) {
+        listed.sort_unstable();
+    }
+    lines.concat()
 }
 
 #[cfg(test)]
@@ -112,6 +129,13 @@ mod tests {
         assert_eq!(clean("resourceVersion: \"123\""), "resourceVersion: <version>");
         assert_eq!(clean("\"resourceVersion\":\"123\","), "\"resourceVersion\":<version>,");
         assert_eq!(clean("resourceVersion: \"\""), "resourceVersion: \"\"");
+        assert_eq!(clean(r#"{\"resourceVersion\":\"298\",\"a\":1}"#), r#"{\"resourceVersion\":<version>,\"a\":1}"#);
+        assert_eq!(
+            clean("precondition (1), the ResourceVersion in record (630)."),
+            "precondition (1), the ResourceVersion in record (<version>)."
+        );
+        assert_eq!(clean("-\u{a0}\t\t\"true\",\n\u{a0}\u{a0}\tArgs:\n"), "-  \"true\",\n  \tArgs:\n");
+        assert_eq!(clean("wrong:\n* b\n* a\n\n* c\n* b\n"), "wrong:\n* a\n* b\n\n* b\n* c\n");
         assert_eq!(clean("uid: 2f0e6f4e-9d35-4a8d-8b0a-0d9c3c3e9a11"), "uid: <uid>");
         assert_eq!(clean("NAME   DATA   AGE\nsettings   1   3m20s\n"), "NAME  DATA  AGE\nsettings  1  <age>\n");
         assert_eq!(clean("W1122 15:57:05.740451   16344 prune.go:71] late"), "<log> prune.go:71] late");

@@ -6,6 +6,8 @@ namespace look
 # Begins to watch, and goes on once the watch shows what is there.
 watching() {
   show kubectl get "$@"
+  # What the watch before showed would be taken for what this one shows.
+  : > "$TMPDIR/watched"
   "$PROGRAM" get "$@" > "$TMPDIR/watched" 2>&1 &
   WATCH=$!
 }

@@ -136,11 +136,15 @@ response = core.api_client.call_api(
     _preload_content=False,
     _return_http_data_only=True,
 )
+rows = []
 for line in response.data.decode().splitlines():
     event = json.loads(line)
     table = event["object"]
     columns = [column["name"] for column in table.get("columnDefinitions") or []]
-    show([event["type"], table["kind"], columns, [row["cells"][:2] for row in table["rows"]]])
+    show([event["type"], table["kind"], columns, len(table["rows"])])
+    rows += [row["cells"][:2] for row in table["rows"]]
+# What is there when a watch begins comes in any order.
+show(sorted(rows))
 step("as metadata only")
 response = core.api_client.call_api(
     "/api/v1/namespaces/{namespace}/configmaps",
