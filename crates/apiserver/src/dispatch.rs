@@ -14,6 +14,7 @@ use crate::catalog::Resource;
 use crate::error::{ApiError, Result};
 use crate::exchange::Exchange;
 use crate::fairness::Call;
+use crate::field_validation::Form;
 use crate::iam::IAM;
 use crate::identity::Identity;
 use crate::peoples_list::PeoplesList;
@@ -148,7 +149,7 @@ impl Api {
                 let mut options = WriteOptions::parse(&query, request.headers())?;
                 let object = resource.named(body::object(request).await?.note(&mut options));
                 if resource.source == crate::catalog::Source::Review {
-                    return review::answer(self, caller, &resource, namespace, object).await;
+                    return review::answer(self, caller, &resource, namespace, object, &options).await;
                 }
                 written(self.create(caller, &resource, namespace, object, &options).await?)
             }
@@ -212,26 +213,35 @@ impl Api {
                 Change::Apply(scale) => self.apply_scale(origin, resource, key, &scale, options).await,
             },
             ("binding", Verb::Create) => {
-                let binding = body::object(request).await?.note(options);
+                let mut binding = body::object(request).await?.note(options);
+                let mut warnings = Vec::new();
+                Form::of_binding().settle(&mut binding, options, &mut warnings)?;
                 let asked = admission::Request::of_action(origin, resource, Operation::Create, &key, options.dry_run);
-                let Admitted { object: binding, warnings } = self.admit_action(&asked, binding).await?;
+                let Admitted { object: binding, warnings: of_admission } = self.admit_action(&asked, binding).await?;
+                warnings.extend(of_admission);
                 if !options.dry_run {
                     self.bind(resource, key, &binding).await?;
                 }
                 Ok(with_warnings(created(), &warnings))
             }
             ("eviction", Verb::Create) => {
-                let eviction = body::object(request).await?.note(options);
+                let mut eviction = body::object(request).await?.note(options);
+                let mut warnings = Vec::new();
+                Form::of_eviction().settle(&mut eviction, options, &mut warnings)?;
                 let asked = admission::Request::of_action(origin, resource, Operation::Create, &key, options.dry_run);
-                let Admitted { object: eviction, mut warnings } = self.admit_action(&asked, eviction).await?;
+                let Admitted { object: eviction, warnings: of_admission } = self.admit_action(&asked, eviction).await?;
+                warnings.extend(of_admission);
                 let options = DeleteOptions::parse(&query, Some(&eviction["deleteOptions"]))?;
                 let (_, of_deletion) = self.delete(origin, resource, key, &options).await?;
                 warnings.extend(of_deletion);
                 Ok(with_warnings(created(), &warnings))
             }
             ("token", Verb::Create) if resource.is_core("serviceaccounts") => {
-                let asked = body::object(request).await?.note(options);
-                self.request_token(resource, namespace.unwrap_or_default(), name, asked, options).await
+                let mut asked = body::object(request).await?.note(options);
+                let mut warnings = Vec::new();
+                Form::of_token_request().settle(&mut asked, options, &mut warnings)?;
+                let token = self.request_token(resource, namespace.unwrap_or_default(), name, asked, options).await?;
+                Ok(with_warnings(token, &warnings))
             }
             (_, Verb::Create) if resource.group == IAM => {
                 let asked = body::optional(request).await?;

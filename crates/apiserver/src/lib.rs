@@ -26,6 +26,7 @@ mod exchange;
 mod expiry;
 mod fairness;
 mod field_path;
+mod field_validation;
 mod follow;
 mod iam;
 mod identity;

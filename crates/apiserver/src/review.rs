@@ -10,10 +10,13 @@ use serde_json::{Value, json};
 use crate::Api;
 use crate::authorize::{Attributes, authorize};
 use crate::catalog::Resource;
+use crate::dispatch::with_warnings;
 use crate::error::{ApiError, Cause, Result};
+use crate::field_validation::Form;
 use crate::identity::Identity;
 use crate::identity::authenticator::AUDIENCE;
 use crate::read::json_response;
+use crate::write::WriteOptions;
 
 pub(crate) async fn answer(
     api: &Arc<Api>,
@@ -21,6 +24,7 @@ pub(crate) async fn answer(
     resource: &Resource,
     namespace: Option<&str>,
     mut review: Value,
+    options: &WriteOptions,
 ) -> Result<Response<Body>> {
     let kind = review["kind"].as_str().unwrap_or_default();
     if kind != resource.kind || review["apiVersion"].as_str() != Some(&resource.api_version()) {
@@ -31,6 +35,8 @@ pub(crate) async fn answer(
             return Err(ApiError::bad_request(format!("{field}: must be an object")));
         }
     }
+    let mut warnings = Vec::new();
+    Form::of(resource).settle(&mut review, options, &mut warnings)?;
     if let Some(error) = resource.validator.validate(&review).first() {
         return Err(ApiError::bad_request(format!("{}: {}", error.path, error.detail)));
     }
@@ -60,7 +66,7 @@ pub(crate) async fn answer(
         other => return Err(ApiError::internal(format!("{other} has no answer"))),
     };
     review["status"] = status;
-    Ok(json_response(StatusCode::CREATED, &review))
+    Ok(with_warnings(json_response(StatusCode::CREATED, &review), &warnings))
 }
 
 fn invalid(resource: &Resource, field: &str, message: &str) -> ApiError {

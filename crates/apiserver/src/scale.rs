@@ -13,6 +13,7 @@ use crate::admission::{self, Admitted, Operation, Origin};
 use crate::catalog::Resource;
 use crate::dispatch::with_warnings;
 use crate::error::{ApiError, Cause, Result};
+use crate::field_validation::Form;
 use crate::patch::{self, MergeStrategy, PatchKind};
 use crate::read::json_response;
 use crate::write::{WriteOptions, parse_stored};
@@ -50,10 +51,14 @@ impl Api {
         if scale["apiVersion"] != "autoscaling/v1" || scale["kind"] != "Scale" {
             return Err(ApiError::bad_request("this address takes apiVersion \"autoscaling/v1\", kind \"Scale\""));
         }
+        let (mut scale, mut warnings) = (scale.clone(), Vec::new());
+        Form::of_scale().settle(&mut scale, options, &mut warnings)?;
+        let options = &options.without_duplicates();
         let old = scale_of(resource, &parse_stored(&self.read(resource, &key).await?)?)?;
         let asked = admission::Request::of_action(origin, resource, Operation::Update, &key, options.dry_run);
         let asked = admission::Request { old: Some(&old), ..asked };
-        let Admitted { object: scale, mut warnings } = self.admit_action(&asked, scale.clone()).await?;
+        let Admitted { object: scale, warnings: of_admission } = self.admit_action(&asked, scale).await?;
+        warnings.extend(of_admission);
         let paths = resource.scale.as_ref().ok_or_else(ApiError::no_route)?;
         let mut configuration = json!({"apiVersion": resource.api_version(), "kind": resource.kind, "metadata": scale["metadata"]});
         if !scale["spec"]["replicas"].is_null() {
@@ -73,10 +78,14 @@ impl Api {
         scale: &Value,
         options: &WriteOptions,
     ) -> Result<Response<Body>> {
+        let (mut scale, mut warnings) = (scale.clone(), Vec::new());
+        Form::of_scale().settle(&mut scale, options, &mut warnings)?;
+        let options = &options.without_duplicates();
         let old = scale_of(resource, &parse_stored(&self.read(resource, &key).await?)?)?;
         let asked = admission::Request::of_action(origin, resource, Operation::Update, &key, options.dry_run);
         let asked = admission::Request { old: Some(&old), ..asked };
-        let Admitted { object: scale, mut warnings } = self.admit_action(&asked, scale.clone()).await?;
+        let Admitted { object: scale, warnings: of_admission } = self.admit_action(&asked, scale).await?;
+        warnings.extend(of_admission);
         let replicas = replicas(resource, &key.name, &scale)?;
         let paths = resource.scale.as_ref().ok_or_else(ApiError::no_route)?;
         let mut change = json!({});

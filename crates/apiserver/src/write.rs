@@ -12,6 +12,7 @@ use crate::Api;
 use crate::admission::{self, Admitted, Operation, Origin};
 use crate::catalog::Resource;
 use crate::error::{About, ApiError, Cause, Result};
+use crate::field_validation::{FieldValidation, Form};
 use crate::identity::{COMPONENTS, Identity};
 use crate::objects::{self, Deletion, Part, Propagation};
 use crate::patch::{self, PatchErrorClass, PatchKind};
@@ -22,14 +23,6 @@ use crate::{names, usage};
 
 /// How often a change is made anew when somebody else changes the object meanwhile.
 pub(crate) const CHANGE_TRIES_MAX: usize = 8;
-
-/// What is done about fields that the schema does not know.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum FieldValidation {
-    Strict,
-    Warn,
-    Ignore,
-}
 
 /// Options of a write, from its query and headers.
 #[derive(Clone, Debug)]
@@ -46,20 +39,19 @@ pub(crate) struct WriteOptions {
 
 impl WriteOptions {
     pub(crate) fn parse(query: &Query, headers: &HeaderMap) -> Result<Self> {
-        let field_validation = match query.get("fieldValidation") {
-            Some("Strict") => FieldValidation::Strict,
-            None | Some("Warn") => FieldValidation::Warn,
-            Some("Ignore") => FieldValidation::Ignore,
-            Some(other) => return Err(ApiError::bad_request(format!("fieldValidation={other}: must be Strict, Warn or Ignore"))),
-        };
         let force = query.get("force").map(|_| query.flag("force")).transpose()?;
         Ok(Self {
             dry_run: dry_run(query)?,
-            field_validation,
+            field_validation: FieldValidation::parse(query)?,
             manager: FieldManager::parse(query, headers)?,
             force,
             duplicates: Vec::new(),
         })
+    }
+
+    /// For what follows from a body whose fields were looked at already.
+    pub(crate) fn without_duplicates(&self) -> Self {
+        Self { duplicates: Vec::new(), ..self.clone() }
     }
 
     /// Of a write of the server itself.
@@ -118,7 +110,7 @@ impl Api {
             object["metadata"] = json!({});
         }
         let mut warnings = Vec::new();
-        settle_fields(resource, &mut object, options, &mut warnings)?;
+        Form::of(resource).settle(&mut object, options, &mut warnings)?;
         settle_namespace(resource, &mut object, namespace)?;
         settle_name(resource, &mut object)?;
         let now = self.now();
@@ -154,7 +146,7 @@ impl Api {
     ) -> Result<Written> {
         check_type(resource, &object)?;
         let mut warnings = Vec::new();
-        settle_fields(resource, &mut object, options, &mut warnings)?;
+        Form::of(resource).settle(&mut object, options, &mut warnings)?;
         let old = self.read(resource, &key).await?;
         let old_value = parse_stored(&old)?;
         check_identity(resource, &key, &object)?;
@@ -204,7 +196,7 @@ impl Api {
             })?;
             let mut warnings = Vec::new();
             check_type(resource, &object)?;
-            settle_fields(resource, &mut object, options, &mut warnings)?;
+            Form::of(resource).settle(&mut object, options, &mut warnings)?;
             check_identity(resource, &key, &object)?;
             check_uid(resource, &old_value, &object)?;
             // Who names a version in the patch wants exactly that one changed.
@@ -547,30 +539,6 @@ pub(crate) fn check_type(resource: &Resource, object: &Value) -> Result<()> {
             said(given.1)
         )));
     }
-    Ok(())
-}
-
-/// Unknown fields, and those given twice, are refused, or dropped with a warning.
-fn settle_fields(resource: &Resource, object: &mut Value, options: &WriteOptions, warnings: &mut Vec<String>) -> Result<()> {
-    if options.field_validation != FieldValidation::Ignore {
-        let unknown = resource.validator.validate(object).into_iter().filter(|error| error.problem == Problem::Unknown);
-        let unknown = unknown.map(|error| format!("unknown field \"{}\"", error.path));
-        let twice = options.duplicates.iter().map(|path| format!("duplicate field \"{path}\""));
-        let wrong: Vec<String> = unknown.chain(twice).collect();
-        if !wrong.is_empty() {
-            if options.field_validation == FieldValidation::Strict {
-                return Err(ApiError::bad_request(format!(
-                    "{} in version \"{}\" cannot be handled as a {}: strict decoding error: {}",
-                    resource.kind,
-                    resource.version,
-                    resource.kind,
-                    wrong.join(", ")
-                )));
-            }
-            warnings.extend(wrong);
-        }
-    }
-    resource.validator.prune(object);
     Ok(())
 }
 

@@ -79,7 +79,7 @@ fn terminating(request: &Request<'_>) -> ApiError {
 /// Refuses to delete what the platform needs.
 pub(super) fn check_deletion(request: &Request<'_>) -> Result<()> {
     if request.operation == Operation::Delete && request.resource.is_core("namespaces") && NEEDED.contains(&request.name) {
-        return Err(ApiError::forbidden(format!("namespace \"{}\" is needed by the platform and cannot be deleted", request.name)));
+        return Err(ApiError::forbidden_about("", NAMESPACES, request.name, "this namespace may not be deleted"));
     }
     Ok(())
 }

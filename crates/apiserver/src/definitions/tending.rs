@@ -13,10 +13,11 @@ use crate::Api;
 use crate::admission::Origin;
 use crate::catalog::Resource;
 use crate::error::{ApiError, Result};
+use crate::field_validation::FieldValidation;
 use crate::identity::Identity;
 use crate::objects;
 use crate::patch::PatchKind;
-use crate::write::{DeleteOptions, FieldValidation, WriteOptions, parse_stored};
+use crate::write::{DeleteOptions, WriteOptions, parse_stored};
 
 /// Time between two looks while definitions are being deleted.
 const CLEANUP_INTERVAL: Duration = Duration::from_secs(1);

@@ -28,10 +28,11 @@ use crate::admission::Origin;
 use crate::authorize::Attributes;
 use crate::catalog::Resource;
 use crate::error::{ApiError, Result};
+use crate::field_validation::FieldValidation;
 use crate::identity::Identity;
 use crate::read::json_response;
 use crate::request::Query;
-use crate::write::{CHANGE_TRIES_MAX, FieldValidation, WriteOptions, check_type, parse_stored};
+use crate::write::{CHANGE_TRIES_MAX, WriteOptions, check_type, parse_stored};
 
 /// The most rows that one import writes; the report says how many were not reached.
 const ROWS_MAX: usize = 10_000;

@@ -75,6 +75,107 @@ async fn fields_given_twice_are_told_as_unknown_ones_are() {
 }
 
 #[tokio::test]
+async fn fields_are_told_in_bodies_that_are_not_stored_too() {
+    let stage = Stage::new().await;
+    let pods = "/api/v1/namespaces/default/pods";
+    let containers = json!([{"name": "a", "image": "x:1"}]);
+    stage.post(pods, &json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}, "spec": {"containers": containers}})).await.ok();
+    let services = "/apis/ai.fermion.dev/v1alpha1/namespaces/default/inferenceservices";
+    let service = json!({
+        "apiVersion": "ai.fermion.dev/v1alpha1", "kind": "InferenceService", "metadata": {"name": "a"},
+        "spec": {"replicas": 1, "template": {"spec": {"containers": containers}}},
+    });
+    stage.post(services, &service).await.ok();
+    stage
+        .post(
+            "/api/v1/namespaces/default/serviceaccounts",
+            &json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "a"}}),
+        )
+        .await
+        .ok();
+    let merge = "application/merge-patch+json";
+    let json = "application/json";
+    for (method, path, media, body, kind, told) in [
+        (
+            Method::POST,
+            "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews".to_owned(),
+            json,
+            r#"{"kind":"SelfSubjectAccessReview","apiVersion":"authorization.k8s.io/v1","spec":{"resourceAttributes":{"verb":"get","verb":"list","resource":"pods"}},"spce":{}}"#,
+            "SelfSubjectAccessReview",
+            vec!["unknown field \"spce\"", "duplicate field \"spec.resourceAttributes.verb\""],
+        ),
+        (
+            Method::PUT,
+            format!("{services}/a/scale"),
+            json,
+            r#"{"kind":"Scale","apiVersion":"autoscaling/v1","metadata":{"name":"a"},"spec":{"replicas":3,"replicas":2,"replica":1}}"#,
+            "Scale",
+            vec!["unknown field \"spec.replica\"", "duplicate field \"spec.replicas\""],
+        ),
+        (
+            Method::PATCH,
+            format!("{services}/a/scale"),
+            merge,
+            r#"{"spec":{"replicas":3,"replicas":2}}"#,
+            "Scale",
+            vec!["duplicate field \"spec.replicas\""],
+        ),
+        (
+            Method::POST,
+            "/api/v1/namespaces/default/serviceaccounts/a/token".to_owned(),
+            json,
+            r#"{"kind":"TokenRequest","apiVersion":"authentication.k8s.io/v1","spec":{"expirationSeconds":600,"expirationSeconds":601}}"#,
+            "TokenRequest",
+            vec!["duplicate field \"spec.expirationSeconds\""],
+        ),
+        (
+            Method::POST,
+            format!("{pods}/a/binding"),
+            json,
+            r#"{"kind":"Binding","apiVersion":"v1","metadata":{"name":"a"},"target":{"kind":"Node","name":"m","name":"n"}}"#,
+            "Binding",
+            vec!["duplicate field \"target.name\""],
+        ),
+        (
+            Method::POST,
+            format!("{pods}/a/eviction"),
+            json,
+            r#"{"kind":"Eviction","apiVersion":"policy/v1","metadata":{"name":"a","name":"a"},"deleteOption":{}}"#,
+            "Eviction",
+            vec!["unknown field \"deleteOption\"", "duplicate field \"metadata.name\""],
+        ),
+    ] {
+        let call = async |validation: &str| {
+            stage.call(method.clone(), &format!("{path}?fieldValidation={validation}&dryRun=All"), media, body).await
+        };
+        let strict = call("Strict").await;
+        assert_eq!(strict.code, StatusCode::BAD_REQUEST, "{path}: {strict:?}");
+        let list = told.join(", ");
+        assert_eq!(strict.message(), format!("{kind} in version \"v1\" cannot be handled as a {kind}: strict decoding error: {list}"));
+        let warned = call("Warn").await;
+        let warnings: Vec<String> = told.iter().map(|what| format!("299 - \"{}\"", what.replace('"', "\\\""))).collect();
+        assert_eq!(warned.warnings(), warnings, "{path}");
+        warned.ok();
+        let ignored = call("Ignore").await;
+        assert!(ignored.warnings().is_empty(), "{path}: {ignored:?}");
+        ignored.ok();
+    }
+    let scaled = stage.call(Method::PATCH, &format!("{services}/a/scale"), merge, r#"{"spec":{"replicas":3,"replicas":2}}"#).await;
+    assert_eq!(scaled.ok()["spec"]["replicas"], 2, "the last one counts");
+}
+
+#[tokio::test]
+async fn namespaces_that_are_needed_stay() {
+    let stage = Stage::new().await;
+    for name in ["default", "fermion-system"] {
+        let refused = stage.delete(&format!("/api/v1/namespaces/{name}")).await;
+        assert_eq!(refused.code, StatusCode::FORBIDDEN);
+        assert_eq!(refused.message(), format!("namespaces \"{name}\" is forbidden: this namespace may not be deleted"));
+        assert_eq!(refused.json()["details"], json!({"name": name, "kind": "namespaces"}));
+    }
+}
+
+#[tokio::test]
 async fn generations_are_counted_where_kubernetes_counts_them() {
     let stage = Stage::new().await;
     let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a", "finalizers": ["example.org/wait"]}});
