@@ -11,7 +11,7 @@ use k8s_openapi::api::authentication::v1::{SelfSubjectReview, TokenReview};
 use k8s_openapi::api::authorization::v1::{LocalSubjectAccessReview, SelfSubjectAccessReview, SelfSubjectRulesReview, SubjectAccessReview};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{
-    ConfigMap, Event, LimitRange, Namespace, Node, PersistentVolumeClaim, Pod, ResourceQuota, Secret, Service, ServiceAccount,
+    ConfigMap, Endpoints, Event, LimitRange, Namespace, Node, PersistentVolumeClaim, Pod, ResourceQuota, Secret, Service, ServiceAccount,
 };
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
@@ -94,6 +94,13 @@ pub(crate) fn resources() -> anyhow::Result<Vec<Described>> {
             subresources: &["status"],
             set_defaults: service_defaults,
             check: checks::service,
+            ..STORED
+        })?,
+        of::<Endpoints>(Entry {
+            plural: "endpoints",
+            short_names: &["ep"],
+            set_defaults: endpoints_defaults,
+            check: checks::endpoints,
             ..STORED
         })?,
         of::<PersistentVolumeClaim>(Entry {
@@ -266,6 +273,15 @@ fn service_defaults(mut object: Value) -> Result<Value, Vec<Invalid>> {
         }
     }
     fill(&mut object["status"], "loadBalancer", || json!({}));
+    Ok(object)
+}
+
+fn endpoints_defaults(mut object: Value) -> Result<Value, Vec<Invalid>> {
+    for subset in object.get_mut("subsets").and_then(Value::as_array_mut).into_iter().flatten() {
+        for port in subset.get_mut("ports").and_then(Value::as_array_mut).into_iter().flatten() {
+            fill(port, "protocol", || "TCP".into());
+        }
+    }
     Ok(object)
 }
 

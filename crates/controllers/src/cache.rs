@@ -116,6 +116,14 @@ impl<K: Cached> Cache<K> {
         })
     }
 
+    /// The objects of a namespace, by name.
+    pub(crate) fn within(&self, namespace: &str) -> Vec<Arc<K>> {
+        self.read(|objects| {
+            let from_here = objects.by_key.range((namespace.to_owned(), String::new())..);
+            from_here.take_while(|((found, _), _)| found == namespace).map(|(_, object)| Arc::clone(object)).collect()
+        })
+    }
+
     /// Every object, by namespace and name.
     pub(crate) fn all(&self) -> Vec<Arc<K>> {
         self.read(|objects| objects.by_key.values().cloned().collect())
@@ -240,6 +248,8 @@ mod tests {
         assert_eq!(names(&cache.all()), ["d"]);
         assert!(cache.group("n", "y").is_empty());
         assert!(cache.get("n", "a").is_none() && cache.get("n", "d").is_some());
+        assert_eq!(names(&cache.within("n")), ["d"]);
+        assert!(cache.within("m").is_empty() && cache.within("").is_empty());
     }
 
     #[tokio::test]

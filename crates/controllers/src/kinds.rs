@@ -2,7 +2,9 @@
 
 use fermion_api::registry::{self, Access};
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{ConfigMap, Event, Namespace, Node, PersistentVolumeClaim, Pod, Secret, Service, ServiceAccount};
+use k8s_openapi::api::core::v1::{
+    ConfigMap, Endpoints, Event, Namespace, Node, PersistentVolumeClaim, Pod, Secret, Service, ServiceAccount,
+};
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use kube::core::{ApiResource, GroupVersionKind};
 use kube::discovery::{ApiGroup, Discovery, Scope, verbs};
@@ -40,6 +42,7 @@ pub(crate) fn all() -> Vec<Kind> {
         Kind::core::<Pod>(true),
         Kind::core::<PersistentVolumeClaim>(true),
         Kind::core::<Service>(true),
+        Kind::core::<Endpoints>(true),
         Kind::core::<ConfigMap>(true),
         Kind::core::<Secret>(true),
         Kind::core::<ServiceAccount>(true),

@@ -25,6 +25,7 @@ mod node_lifecycle;
 mod owner;
 mod reconciling;
 mod scheduler;
+mod service;
 mod shutdown;
 mod status;
 mod training_job;
@@ -141,16 +142,24 @@ impl Parts {
 pub async fn run(client: Client, options: Options, shutdown: Shutdown) -> Result<(), Error> {
     let caches = Caches { pods: Cache::new(workload::workload_of), workloads: Cache::new(inference_service::service_of) };
     let nodes: Cache<Node> = Cache::new(|_| None);
+    let of_services = service::Caches { pods: caches.pods.clone(), services: Cache::new(|_| None), endpoints: Cache::new(|_| None) };
     let mut parts = Parts { tasks: JoinSet::new(), running: BTreeSet::new() };
     let new = || (client.clone(), caches.clone(), options.clone(), shutdown.clone());
 
     parts.start("pod cache", caches.pods.clone().run(client.clone(), shutdown.clone()));
     parts.start("workload cache", caches.workloads.clone().run(client.clone(), shutdown.clone()));
     parts.start("node cache", nodes.clone().run(client.clone(), shutdown.clone()));
+    parts.start("service cache", of_services.services.clone().run(client.clone(), shutdown.clone()));
+    parts.start("endpoints cache", of_services.endpoints.clone().run(client.clone(), shutdown.clone()));
     parts.start("namespaces", namespace::run(client.clone(), options.clone(), shutdown.clone()));
     parts.start("garbage collector", garbage_collector::run(client.clone(), options.clone(), shutdown.clone()));
     // What decides from the caches begins when they are full.
-    let filled = async { caches.pods.filled().await.and(caches.workloads.filled().await) };
+    let filled = async {
+        caches.pods.filled().await?;
+        caches.workloads.filled().await?;
+        of_services.services.filled().await?;
+        of_services.endpoints.filled().await
+    };
     tokio::select! {
         () = shutdown.requested() => {}
         filled = filled => {
@@ -167,6 +176,8 @@ pub async fn run(client: Client, options: Options, shutdown: Shutdown) -> Result
             parts.start("development environments", dev_environment::run(client, caches, options, shutdown));
             let (client, caches, options, shutdown) = new();
             parts.start("inference services", inference_service::run(client, caches, options, shutdown));
+            let (client, _, options, shutdown) = new();
+            parts.start("services", service::run(client, of_services.clone(), options, shutdown));
         }
     }
     parts.end(shutdown).await

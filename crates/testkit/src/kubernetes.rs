@@ -102,13 +102,14 @@ impl Kubernetes {
         self.wait_until_ready()
     }
 
-    /// The controllers without which namespaces and dependents would never go.
+    /// The controllers without which namespaces and dependents would never go, and the one that writes
+    /// down where the pods of services are.
     fn start_controllers(&mut self, binaries: &Path) -> Result<()> {
         let port = free_port()?;
         let mut command = Command::new(binaries.join("kube-controller-manager"));
         command.arg("--kubeconfig").arg(self.kubeconfig()).args(["--leader-elect=false", "--bind-address=127.0.0.1", "--port=0"]);
         command.arg(format!("--secure-port={port}")).arg("--cert-dir").arg(self.file("controller-certificates"));
-        command.args(["--controllers=namespace,garbagecollector,clusterrole-aggregation"]);
+        command.args(["--controllers=namespace,garbagecollector,clusterrole-aggregation,endpoint"]);
         self.spawn(&mut command, "kube-controller-manager", "`cargo xtask compare` builds it from Debian's source package")
     }
 

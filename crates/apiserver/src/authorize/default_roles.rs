@@ -107,6 +107,7 @@ fn edit() -> Vec<PolicyRule> {
 fn view() -> Vec<PolicyRule> {
     let read = [
         "configmaps",
+        "endpoints",
         "events",
         "limitranges",
         "namespaces",

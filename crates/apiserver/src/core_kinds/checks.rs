@@ -1,6 +1,8 @@
 //! What Kubernetes checks of core kinds beyond their schema, in its words: clients and people know
 //! these messages. Source: `pkg/apis/core/validation/validation.go` of Kubernetes.
 
+use std::net::IpAddr;
+
 use fermion_api::Invalid;
 use serde_json::Value;
 
@@ -73,6 +75,62 @@ pub(super) fn service(object: &Value, _: Option<&Value>) -> Vec<Invalid> {
         }
     }
     problems
+}
+
+pub(super) fn endpoints(object: &Value, _: Option<&Value>) -> Vec<Invalid> {
+    let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
+    let mut problems = Vec::new();
+    for (index, subset) in list(&object["subsets"]).iter().enumerate() {
+        let place = format!("subsets[{index}]");
+        if list(&subset["addresses"]).is_empty() && list(&subset["notReadyAddresses"]).is_empty() {
+            problems.push(Invalid::new(&place, "Required value: must specify `addresses` or `notReadyAddresses`"));
+        }
+        for field in ["addresses", "notReadyAddresses"] {
+            for (at, address) in list(&subset[field]).iter().enumerate() {
+                let ip = address["ip"].as_str().unwrap_or_default();
+                let wrong = wrong_endpoint(ip).map(|rule| format!("Invalid value: \"{}\": {rule}", ip.escape_default()));
+                problems.extend(wrong.map(|message| Invalid::new(format!("{place}.{field}[{at}].ip"), message)));
+            }
+        }
+        let ports = list(&subset["ports"]);
+        for (at, port) in ports.iter().enumerate() {
+            let place = format!("{place}.ports[{at}]");
+            if ports.len() > 1 && port["name"].as_str().unwrap_or_default().is_empty() {
+                problems.push(Invalid::new(format!("{place}.name"), "Required value"));
+            }
+            if let Some(number) = port["port"].as_i64()
+                && !(1..=65535).contains(&number)
+            {
+                let message = format!("Invalid value: {number}: must be between 1 and 65535, inclusive");
+                problems.push(Invalid::new(format!("{place}.port"), message));
+            }
+            let protocol = port["protocol"].as_str().unwrap_or_default();
+            if !matches!(protocol, "TCP" | "UDP" | "SCTP") {
+                let message = format!("Unsupported value: \"{}\": supported values: \"SCTP\", \"TCP\", \"UDP\"", protocol.escape_default());
+                problems.push(Invalid::new(format!("{place}.protocol"), message));
+            }
+        }
+    }
+    problems
+}
+
+/// Why an address cannot be that of a pod. Those of the machine itself would lead a client to the
+/// services of its own machine.
+fn wrong_endpoint(ip: &str) -> Option<&'static str> {
+    match ip.parse::<IpAddr>() {
+        Err(_) => Some("must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"),
+        Ok(ip) if ip.is_unspecified() => Some("may not be unspecified (0.0.0.0 or ::)"),
+        Ok(ip) if ip.is_loopback() => Some("may not be in the loopback range (127.0.0.0/8, ::1/128)"),
+        Ok(IpAddr::V4(ip)) if ip.is_link_local() => Some("may not be in the link-local range (169.254.0.0/16, fe80::/10)"),
+        Ok(IpAddr::V6(ip)) if ip.is_unicast_link_local() => Some("may not be in the link-local range (169.254.0.0/16, fe80::/10)"),
+        Ok(IpAddr::V4(ip)) if ip.octets()[..3] == [224, 0, 0] => {
+            Some("may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)")
+        }
+        Ok(IpAddr::V6(ip)) if ip.segments()[0] & 0xff0f == 0xff02 => {
+            Some("may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)")
+        }
+        Ok(_) => None,
+    }
 }
 
 pub(super) fn claim(object: &Value, _: Option<&Value>) -> Vec<Invalid> {

@@ -76,6 +76,7 @@ pub(super) fn columns(group: &str, kind: &str) -> (Vec<Column>, Row) {
             ],
             service,
         ),
+        ("", "Endpoints") => (&[("Endpoints", "string", 0, "Addresses that are ready."), AGE], endpoints),
         ("", "PersistentVolumeClaim") => (
             &[
                 ("Status", "string", 0, "Pending until there is a volume, then Bound."),
@@ -275,6 +276,37 @@ fn service(service: &Value, now: Timestamp) -> Vec<Value> {
         created(service, now),
         or_none_joined(&selector),
     ]
+}
+
+/// The most addresses that are shown.
+const SHOWN_MAX: usize = 3;
+
+fn endpoints(endpoints: &Value, now: Timestamp) -> Vec<Value> {
+    let subsets = list(endpoints, "/subsets");
+    let ready = subsets.iter().flat_map(|subset| {
+        let addresses = list(subset, "/addresses").iter().filter_map(|address| text(address, "/ip"));
+        let ports: Vec<Option<i64>> = list(subset, "/ports").iter().map(|port| port["port"].as_i64()).collect();
+        // Services without an address of their own may have no ports.
+        let ports = if ports.is_empty() { vec![None] } else { ports };
+        let addresses: Vec<&str> = addresses.collect();
+        ports.into_iter().flat_map(move |port| addresses.clone().into_iter().map(move |ip| at_port(ip, port)))
+    });
+    let ready: Vec<String> = ready.collect();
+    let shown = ready[..ready.len().min(SHOWN_MAX)].join(",");
+    let shown = match ready.len() {
+        _ if subsets.is_empty() => NONE.to_owned(),
+        count if count > SHOWN_MAX => format!("{shown} + {} more...", count - SHOWN_MAX),
+        _ => shown,
+    };
+    vec![name(endpoints), json!(shown), created(endpoints, now)]
+}
+
+fn at_port(ip: &str, port: Option<i64>) -> String {
+    match port {
+        None => ip.to_owned(),
+        Some(port) if ip.contains(':') => format!("[{ip}]:{port}"),
+        Some(port) => format!("{ip}:{port}"),
+    }
 }
 
 fn external_address(service: &Value) -> String {

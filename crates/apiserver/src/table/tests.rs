@@ -212,6 +212,24 @@ fn the_other_kinds_print_as_in_kubernetes() {
         json!({"spec": {"type": "LoadBalancer"}}),
         json!(["n", "LoadBalancer", "<none>", "<pending>", "<none>", "60m", "<none>"]),
     );
+    check("", "Endpoints", json!({}), json!(["n", "<none>", "60m"]));
+    check(
+        "",
+        "Endpoints",
+        json!({"subsets": [
+            {"addresses": [{"ip": "10.0.0.1"}, {"ip": "10.0.0.2"}], "ports": [{"port": 80}, {"port": 443}]},
+            {"addresses": [{"ip": "fd00::1"}], "ports": [{"port": 80}]},
+            {"notReadyAddresses": [{"ip": "10.0.0.3"}], "ports": [{"port": 80}]},
+        ]}),
+        json!(["n", "10.0.0.1:80,10.0.0.2:80,10.0.0.1:443 + 2 more...", "60m"]),
+    );
+    check(
+        "",
+        "Endpoints",
+        json!({"subsets": [{"addresses": [{"ip": "fd00::1"}], "ports": [{"port": 80}]}]}),
+        json!(["n", "[fd00::1]:80", "60m"]),
+    );
+    check("", "Endpoints", json!({"subsets": [{"addresses": [{"ip": "10.0.0.1"}]}]}), json!(["n", "10.0.0.1", "60m"]));
     check(
         "",
         "PersistentVolumeClaim",

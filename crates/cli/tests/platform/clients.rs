@@ -62,6 +62,7 @@ scripts! {
     kubectl_finds_and_explains_what_is_served: Kubectl "discover";
     kubectl_tells_who_may_do_what: Kubectl "access";
     kubectl_describes_objects_and_shows_events: Kubectl "describe";
+    kubectl_finds_the_pods_behind_a_service: Kubectl "endpoints";
     kubectl_is_told_what_is_wrong_with_an_object: Kubectl "validate";
     kubectl_defines_kinds_at_run_time: Kubectl "custom";
     kubectl_handles_the_platforms_own_kinds: Kubectl "own";

@@ -3,6 +3,7 @@
 
 mod collection;
 mod dev_environments;
+mod endpoints;
 mod nodes;
 mod scheduling;
 mod services;

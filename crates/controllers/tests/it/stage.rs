@@ -233,6 +233,7 @@ fn node_interface(file: watch::Receiver<String>) -> Router {
 async fn act_as_node(client: Client) {
     let pods = watcher(Api::<Pod>::all(client.clone()), watcher::Config::default()).applied_objects();
     let mut pods = std::pin::pin!(pods);
+    let mut addresses = (1..=255).cycle();
     while let Some(pod) = pods.next().await {
         let Ok(pod) = pod else { return };
         if pod.spec.as_ref().is_none_or(|spec| spec.node_name.is_none()) {
@@ -245,8 +246,9 @@ async fn act_as_node(client: Client) {
         } else if phase(&pod) == "Pending" {
             let now = Timestamp::now();
             let ready = if pod.labels().contains_key("slow") { "False" } else { "True" };
+            let ip = format!("192.0.2.{}", addresses.next().unwrap_or_default());
             let status = json!({
-                "phase": "Running", "podIP": "127.0.0.1", "startTime": now,
+                "phase": "Running", "podIP": ip, "startTime": now,
                 "conditions": [{"type": "Ready", "status": ready, "lastTransitionTime": now}],
                 "containerStatuses": [container(&pod, &json!({"running": {"startedAt": now}}))],
             });

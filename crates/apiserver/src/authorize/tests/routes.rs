@@ -23,12 +23,13 @@ const PATHS: [&str; 10] =
 
 /// What only administrators and the platform's own parts may do, and why. A route that stands
 /// neither here nor in a role by its name fails the test below.
-const ADMINISTRATORS_ONLY: [(&str, &str, &str); 21] = [
+const ADMINISTRATORS_ONLY: [(&str, &str, &str); 22] = [
     ("apiextensions.k8s.io", "customresourcedefinitions", "a kind is there for everybody"),
     ("admissionregistration.k8s.io", "mutatingwebhookconfigurations", "they see and change what everybody writes"),
     ("admissionregistration.k8s.io", "validatingwebhookconfigurations", "they see what everybody writes"),
     ("", "namespaces", "a namespace is a project: making one is an administrator's decision"),
     ("", "resourcequotas", "who is bounded by a quota does not set it"),
+    ("", "endpoints", "who writes one leads others' clients where they want"),
     ("", "limitranges", "who is bounded by limits does not set them"),
     ("", "nodes", "machines belong to the operator"),
     ("", "pods/binding", "the scheduler decides"),

@@ -39,6 +39,9 @@ eventually() {
   done
 }
 
+# Whether there is no such object.
+gone() { ! quietly get "$@"; }
+
 # A namespace for this script alone, which it works in from now on.
 namespace() {
   given create namespace "$1"

@@ -2,7 +2,6 @@
 source ./_steps.sh
 namespace remove
 maps() { for name in "$@"; do given create configmap "$name"; done; }
-gone() { ! quietly get "$@"; }
 
 step "one"
 maps one
