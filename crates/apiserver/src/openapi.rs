@@ -7,7 +7,7 @@
 //! made once, when the server starts; those of custom kinds when they are first asked for after
 //! their definitions changed.
 
-mod names;
+pub(crate) mod names;
 mod paths;
 mod schemas;
 mod shared;
@@ -151,6 +151,18 @@ impl OpenApi {
     fn version_2_document(&self) -> Value {
         version_2::document(self.documents.values().map(|document| &document.made().body))
     }
+}
+
+/// The schemas that documents hold for one kind and no other, by name, as [`inside`](crate::inside)
+/// shows them: of version 3, of version 2, and the latter as protobuf. They refer to
+/// [`names::SHARED`] schemas, which are not among them.
+pub(crate) fn own_schemas(kind: OpenApiKind) -> (Map<String, Value>, Map<String, Value>, Vec<u8>) {
+    let mut components = schemas::Components::default();
+    components.add_own(kind);
+    let version_3 = components.into_schemas();
+    let version_2: Map<_, _> = version_3.iter().map(|(name, schema)| (name.clone(), version_2::schema(schema.clone()))).collect();
+    let protobuf = version_2::protobuf::encode(&json!({"definitions": version_2}));
+    (version_3, version_2, protobuf)
 }
 
 fn document(kinds: Vec<OpenApiKind>) -> Value {

@@ -1,6 +1,7 @@
 //! The schemas of a document.
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 use k8s_openapi::api::authentication::v1::TokenRequest;
 use k8s_openapi::api::autoscaling::v1::Scale;
@@ -16,6 +17,19 @@ use crate::schema::for_core;
 const DEFINITIONS: &str = "$defs";
 const DEFINITION_PREFIX: &str = "#/$defs/";
 
+/// What the addresses of every kind speak of. Derived once: every document has them.
+static OF_EVERYTHING: LazyLock<BTreeMap<String, Value>> = LazyLock::new(|| {
+    let mut all = known::<ObjectMeta>(names::OBJECT_META);
+    all.extend(known::<ListMeta>(names::LIST_META));
+    all.extend(known::<DeleteOptions>(names::DELETE_OPTIONS));
+    all.extend(known::<Status>(names::STATUS));
+    all
+});
+static SCALE: LazyLock<BTreeMap<String, Value>> = LazyLock::new(|| known::<Scale>(names::SCALE));
+static BINDING: LazyLock<BTreeMap<String, Value>> = LazyLock::new(|| known::<Binding>(names::BINDING));
+static TOKEN_REQUEST: LazyLock<BTreeMap<String, Value>> = LazyLock::new(|| known::<TokenRequest>(names::TOKEN_REQUEST));
+static EVICTION: LazyLock<BTreeMap<String, Value>> = LazyLock::new(|| known::<Eviction>(names::EVICTION));
+
 /// Schemas by name.
 #[derive(Default)]
 pub(super) struct Components {
@@ -24,6 +38,25 @@ pub(super) struct Components {
 
 impl Components {
     pub(super) fn add_kind(&mut self, kind: OpenApiKind) {
+        let (is_core, subresources) = (kind.group.is_empty(), kind.subresources.clone());
+        self.add_own(kind);
+        self.add_known(&OF_EVERYTHING);
+        self.schemas.entry(names::PATCH.to_owned()).or_insert_with(|| {
+            json!({"type": "object", "description": "Patch is provided to give a concrete name and type to the Kubernetes PATCH request body."})
+        });
+        for subresource in &subresources {
+            match subresource.as_str() {
+                "scale" => self.add_known(&SCALE),
+                "binding" => self.add_known(&BINDING),
+                "token" if is_core => self.add_known(&TOKEN_REQUEST),
+                "eviction" => self.add_known(&EVICTION),
+                _ => {}
+            }
+        }
+    }
+
+    /// Adds the schemas that are there for this kind alone, and Kubernetes' types inside them.
+    pub(super) fn add_own(&mut self, kind: OpenApiKind) {
         let name = names::schema(&kind.group, &kind.version, &kind.kind);
         let named = |kind_name: &str| json!([{"group": kind.group, "version": kind.version, "kind": kind_name}]);
         let list_kind = kind.list_kind.clone();
@@ -32,7 +65,7 @@ impl Components {
             self.schemas.insert(names::schema(&kind.group, &kind.version, &list_kind), list);
         }
         let gvk = named(&kind.kind);
-        let mut schema = self.take_definitions(kind.schema);
+        let mut schema = take_definitions(kind.schema, &mut self.schemas);
         if !names::is_built_in(&kind.group) {
             schema = shared::share(schema, &mut self.schemas);
             join_lines(&mut schema);
@@ -43,46 +76,38 @@ impl Components {
             complete_object(fields);
         }
         self.schemas.insert(name, schema);
+    }
 
-        self.add::<ObjectMeta>(names::OBJECT_META);
-        self.add::<ListMeta>(names::LIST_META);
-        self.add::<DeleteOptions>(names::DELETE_OPTIONS);
-        self.add::<Status>(names::STATUS);
-        self.schemas.entry(names::PATCH.to_owned()).or_insert_with(|| {
-            json!({"type": "object", "description": "Patch is provided to give a concrete name and type to the Kubernetes PATCH request body."})
-        });
-        for subresource in &kind.subresources {
-            match subresource.as_str() {
-                "scale" => self.add::<Scale>(names::SCALE),
-                "binding" => self.add::<Binding>(names::BINDING),
-                "token" if kind.group.is_empty() => self.add::<TokenRequest>(names::TOKEN_REQUEST),
-                "eviction" => self.add::<Eviction>(names::EVICTION),
-                _ => {}
+    pub(super) fn into_schemas(self) -> Map<String, Value> {
+        self.schemas.into_iter().collect()
+    }
+
+    fn add_known(&mut self, known: &BTreeMap<String, Value>) {
+        for (name, schema) in known {
+            if !self.schemas.contains_key(name) {
+                self.schemas.insert(name.clone(), schema.clone());
             }
         }
     }
+}
 
-    pub(super) fn into_schemas(self) -> Value {
-        json!(self.schemas)
-    }
+/// The schema of one of Kubernetes' types by its name, and those that it refers to.
+fn known<T: schemars::JsonSchema>(name: &str) -> BTreeMap<String, Value> {
+    let mut schemas = BTreeMap::new();
+    let schema = take_definitions(for_core::<T>(), &mut schemas);
+    schemas.insert(name.to_owned(), schema);
+    schemas
+}
 
-    fn add<T: schemars::JsonSchema>(&mut self, name: &str) {
-        if !self.schemas.contains_key(name) {
-            let schema = self.take_definitions(for_core::<T>());
-            self.schemas.insert(name.to_owned(), schema);
+/// Moves a schema's definitions to the document's, and its references along.
+fn take_definitions(mut schema: Value, schemas: &mut BTreeMap<String, Value>) -> Value {
+    let definitions = schema.as_object_mut().and_then(|fields| fields.remove(DEFINITIONS));
+    if let Some(Value::Object(definitions)) = definitions {
+        for (name, definition) in definitions {
+            schemas.entry(name).or_insert_with(|| with_document_references(definition));
         }
     }
-
-    /// Moves a schema's definitions to the document's, and its references along.
-    fn take_definitions(&mut self, mut schema: Value) -> Value {
-        let definitions = schema.as_object_mut().and_then(|fields| fields.remove(DEFINITIONS));
-        if let Some(Value::Object(definitions)) = definitions {
-            for (name, definition) in definitions {
-                self.schemas.entry(name).or_insert_with(|| with_document_references(definition));
-            }
-        }
-        with_document_references(schema)
-    }
+    with_document_references(schema)
 }
 
 /// OpenAPI 3.0 ignores what stands beside a `$ref`, so the description moves around it.

@@ -38,7 +38,8 @@ pub(super) fn document<'a>(documents: impl Iterator<Item = &'a Bytes>) -> Value 
     })
 }
 
-fn schema(value: Value) -> Value {
+/// A schema of version 3, as far as version 2 can say it.
+pub(super) fn schema(value: Value) -> Value {
     match value {
         Value::Object(mut fields) => {
             // A reference with a description around it: version 2 has only the reference.
