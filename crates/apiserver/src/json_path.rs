@@ -134,11 +134,24 @@ impl Filter {
     }
 }
 
+/// A text as a path has it: unlike in JSON, a backslash stands for nothing but the character behind it.
+fn quoted(text: &str, quote: char) -> String {
+    let mut quoted = String::from(quote);
+    for c in text.chars() {
+        if c == '\\' || c == quote {
+            quoted.push('\\');
+        }
+        quoted.push(c);
+    }
+    quoted.push(quote);
+    quoted
+}
+
 impl fmt::Display for JsonPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for step in &self.steps {
             match step {
-                Step::Field(name) => write!(f, "['{}']", name.replace('\\', "\\\\").replace('\'', "\\'"))?,
+                Step::Field(name) => write!(f, "[{}]", quoted(name, '\''))?,
                 Step::Index(index) => write!(f, "[{index}]")?,
                 Step::All => write!(f, "[*]")?,
                 Step::Filter(Filter { path, comparison: None }) => write!(f, "[?(@{path})]")?,
@@ -151,6 +164,7 @@ impl fmt::Display for JsonPath {
                         Comparison::Greater => ">",
                         Comparison::GreaterOrEqual => ">=",
                     };
+                    let operand = operand.as_str().map_or_else(|| operand.to_string(), |text| quoted(text, '"'));
                     write!(f, "[?(@{path}{sign}{operand})]")?;
                 }
             }
@@ -355,6 +369,7 @@ mod tests {
             (".status.conditions[?(@.type=='Complete')].status", json!(["False"])),
             (".status.conditions[?( @.type == \"Ready\" )].status", json!(["True"])),
             (".status.conditions[?(@.type!=\"Ready\")].type", json!(["Complete"])),
+            (".status.conditions[?(@.type!=\"a\u{1e}\\\"b'\n\")].type", json!(["Ready", "Complete"])),
             (".spec.roles[?(@.n)].name", json!(["x", "y"])),
             (".spec.roles[?(@.n>1)].name", json!(["y"])),
             (".spec.roles[?(@.n<=1.0)].name", json!(["x"])),
