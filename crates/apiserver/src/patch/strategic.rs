@@ -244,7 +244,7 @@ impl Merge {
     fn keyed_list(&mut self, items: &mut Vec<Value>, change: &[Value], list: &ListRule) -> Result<(), PatchError> {
         let mut replaces = false;
         let mut merged: Vec<(usize, String, &Fields)> = Vec::with_capacity(change.len());
-        let mut deleted: HashMap<String, Vec<&Fields>> = HashMap::new();
+        let mut deleted = Deletions::default();
         for (index, item) in change.iter().enumerate() {
             let mark = self.path.push_index(index);
             let Value::Object(item) = item else {
@@ -254,7 +254,7 @@ impl Merge {
             match self.directive(item)? {
                 Some(Directive::Delete) => {
                     let key = self.require_key(item, list)?;
-                    deleted.entry(key).or_default().push(item);
+                    deleted.insert(key, item, list);
                 }
                 // The marker stands for the list, so it may come without a key and then alone.
                 Some(Directive::Replace) => replaces = true,
@@ -272,11 +272,8 @@ impl Merge {
         if replaces {
             items.clear();
         }
-        if !deleted.is_empty() {
-            items.retain(|item| {
-                let deletions = item.get(list.key).and_then(|key| deleted.get(&element_key(key)));
-                !deletions.is_some_and(|all| all.iter().any(|deletion| deletion_means(deletion, item, list)))
-            });
+        if !deleted.by_key.is_empty() {
+            items.retain(|item| !deleted.mean(item, list));
         }
 
         let mut places = Places::default();
@@ -352,15 +349,24 @@ impl Merge {
     }
 }
 
-/// Whether a deletion whose key is the item's is for this item: not if it names another tie
-/// breaker.
-fn deletion_means(deletion: &Fields, item: &Value, list: &ListRule) -> bool {
-    list.tie_breaker.is_none_or(|(field, default)| {
-        deletion
-            .get(field)
-            .and_then(Value::as_str)
-            .is_none_or(|wanted| item.get(field).and_then(Value::as_str).unwrap_or(default) == wanted)
-    })
+/// The items of a keyed list that a patch deletes.
+#[derive(Default)]
+struct Deletions<'p> {
+    /// By key, with the tie breakers that they name; None is one that names none and means all.
+    by_key: HashMap<String, HashSet<Option<&'p str>>>,
+}
+
+impl<'p> Deletions<'p> {
+    fn insert(&mut self, key: String, deletion: &'p Fields, list: &ListRule) {
+        let tie_breaker = list.tie_breaker.and_then(|(field, _)| deletion.get(field)).and_then(Value::as_str);
+        self.by_key.entry(key).or_default().insert(tie_breaker);
+    }
+
+    fn mean(&self, item: &Value, list: &ListRule) -> bool {
+        let Some(named) = item.get(list.key).and_then(|key| self.by_key.get(&element_key(key))) else { return false };
+        let tie_breaker = list.tie_breaker.map(|(field, default)| item.get(field).and_then(Value::as_str).unwrap_or(default));
+        named.contains(&None) || named.contains(&tie_breaker)
+    }
 }
 
 /// Where the items of a keyed list are, so that merging a long list takes linear time.

@@ -4,8 +4,16 @@ use std::collections::HashMap;
 
 use serde_json::Value;
 
+#[cfg(test)]
+thread_local! {
+    /// How many keys were read in this thread: most of what merging lists takes.
+    pub(super) static KEYS_READ: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
 /// The text by which an element of a list, or its merge key, is told from others.
 pub(super) fn element_key(value: &Value) -> String {
+    #[cfg(test)]
+    KEYS_READ.set(KEYS_READ.get() + 1);
     match value {
         // The common case, without quotes. Numbers cannot be mistaken for it: one list's keys are
         // all of one type.

@@ -1,6 +1,7 @@
 use serde_json::{Value, json};
 
 use super::super::{MergeStrategy, PatchError, PatchErrorClass, PatchKind, apply};
+use super::order::KEYS_READ;
 
 #[track_caller]
 fn check(kind: &str, original: Value, patch: Value, expected: Value) {
@@ -304,24 +305,46 @@ fn changed_types_are_replaced() {
 }
 
 #[test]
-fn large_lists_merge_in_time_linear_in_their_length() {
-    let items: Vec<Value> = (0..20_000).map(|n| json!({"name": n.to_string()})).collect();
-    let original = pod(json!({"volumes": items}));
-    let started = std::time::Instant::now();
+fn work_on_lists_grows_with_their_length_and_no_faster() {
+    type Case = fn(usize) -> (Value, Value, Value);
+    let onto_itself: Case = |count| {
+        let original = pod(json!({"volumes": (0..count).map(|n| json!({"name": n.to_string()})).collect::<Vec<_>>()}));
+        (original.clone(), original.clone(), original)
+    };
+    let all_deleted: Case = |count| {
+        let items = (0..count).map(|n| json!({"name": n.to_string()}));
+        let deletions: Vec<Value> = (0..count).map(|n| json!({"name": n.to_string(), "$patch": "delete"})).collect();
+        let order: Vec<Value> = items.clone().rev().collect();
+        let patch = pod(json!({"volumes": deletions, "$setElementOrder/volumes": order}));
+        (pod(json!({"volumes": items.collect::<Vec<_>>()})), patch, pod(json!({"volumes": []})))
+    };
+    let of_one_key: Case = |count| {
+        let ports: Vec<Value> = (0..count).map(|n| json!({"containerPort": 1, "protocol": n.to_string()})).collect();
+        let original = pod(json!({"containers": [{"name": "c", "ports": ports}]}));
+        (original.clone(), original.clone(), original)
+    };
+    let of_one_key_deleted: Case = |count| {
+        let port = |n: usize| json!({"containerPort": 1, "protocol": n.to_string()});
+        let ports: Vec<Value> = (0..count).map(port).collect();
+        let deletions: Vec<Value> =
+            (count..2 * count).map(|n| json!({"containerPort": 1, "protocol": n.to_string(), "$patch": "delete"})).collect();
+        let of = |ports: &[Value]| pod(json!({"containers": [{"name": "c", "ports": ports}]}));
+        (of(&ports), of(&deletions), of(&ports))
+    };
     let strategy = MergeStrategy::for_kind("", "Pod");
-    let result = apply(PatchKind::Strategic, &original, &original, &strategy).unwrap();
-    assert_eq!(result, original);
-    let deletions: Vec<Value> = (0..20_000).map(|n| json!({"name": n.to_string(), "$patch": "delete"})).collect();
-    let order: Vec<Value> = (0..20_000).rev().map(|n| json!({"name": n.to_string()})).collect();
-    let patch = pod(json!({"volumes": deletions, "$setElementOrder/volumes": order}));
-    let result = apply(PatchKind::Strategic, &original, &patch, &strategy).unwrap();
-    assert_eq!(result, pod(json!({"volumes": []})));
-    let ports: Vec<Value> = (0..20_000).map(|n| json!({"containerPort": 1, "protocol": n.to_string()})).collect();
-    let original = pod(json!({"containers": [{"name": "c", "ports": ports}]}));
-    let result = apply(PatchKind::Strategic, &original, &original, &strategy).unwrap();
-    assert_eq!(result, original);
-    // Quadratic work would be 400 million comparisons of strings, three times.
-    assert!(started.elapsed() < std::time::Duration::from_secs(5));
+    for (name, case) in
+        [("onto itself", onto_itself), ("all deleted", all_deleted), ("of one key", of_one_key), ("of one key deleted", of_one_key_deleted)]
+    {
+        let work = |count: usize| {
+            let (original, patch, expected) = case(count);
+            let before = KEYS_READ.get();
+            assert_eq!(apply(PatchKind::Strategic, &original, &patch, &strategy).unwrap(), expected, "{name}");
+            KEYS_READ.get() - before
+        };
+        let (once, twice) = (work(500), work(1_000));
+        assert!(once >= 500, "{name}: work is counted");
+        assert!(twice <= 2 * once, "{name}: {once} keys are read of 500 items, {twice} of twice as many");
+    }
 }
 
 proptest::proptest! {
