@@ -3,14 +3,14 @@
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, ChildStdin, Stdio};
 
-use fermion_store::{Commit, Error, Expect, Fact, FactQuery, Options, Scope, Store};
+use fermion_store::{Commit, Expect, Fact, FactQuery, Options, Scope, Store};
 use fermion_testkit::Cluster;
 use futures::future::join_all;
 use jiff::Timestamp;
 use serde_json::json;
 use std::time::Duration;
 
-use crate::scratch::{events, pod, put, spec, within, write};
+use crate::scratch::{count_up, events, pod, put, within, write};
 
 /// A database of the shared cluster, for which more was said to `CREATE DATABASE` or `ALTER DATABASE`.
 struct Prepared {
@@ -100,29 +100,7 @@ async fn servers_lose_no_update_where_transactions_are_serializable_by_default()
     let database = Prepared::new();
     database.psql(&format!("ALTER DATABASE {} SET default_transaction_isolation TO 'serializable'", database.name));
     let stores = join_all((0..SERVERS).map(|_| database.store())).await;
-    let key = pod("counter");
-    write(&stores[0], put(&key, Expect::Absent, 0)).await.unwrap();
-    let writers = (0..SERVERS * 2).map(|writer| {
-        let (store, key) = (stores[writer % SERVERS].clone(), key.clone());
-        tokio::spawn(async move {
-            for _ in 0..ROUNDS {
-                loop {
-                    let stored = store.get(&key).await.unwrap().unwrap();
-                    let count = spec(&stored).as_u64().unwrap();
-                    match write(&store, put(&key, Expect::Revision(stored.revision), count + 1)).await {
-                        Ok(_) => break,
-                        Err(Error::Conflict { .. }) => {}
-                        Err(error) => panic!("{error:?}"),
-                    }
-                }
-            }
-        })
-    });
-    for writer in join_all(writers).await {
-        within(async { writer }).await.unwrap();
-    }
-    let updates = SERVERS * 2 * ROUNDS;
-    assert_eq!(spec(&stores[1].get(&key).await.unwrap().unwrap()), updates);
+    let updates = count_up(&stores, SERVERS * 2, ROUNDS).await;
     for store in &stores {
         let log = events(&mut store.watch(Scope::all("pods"), 0).await.unwrap(), updates + 1).await;
         assert!(log.iter().map(|event| event.revision).eq(1..=updates as u64 + 1));

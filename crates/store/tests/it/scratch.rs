@@ -2,6 +2,7 @@
 
 use fermion_store::{Commit, Error, Event, Expect, Key, Options, Store, Stored, Write};
 use fermion_testkit::Cluster;
+use futures::future::join_all;
 use futures::{Stream, StreamExt};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -158,4 +159,34 @@ pub(crate) async fn events(watch: &mut (impl Stream<Item = Result<Arc<Event>, Er
 /// The outcome of something that must not take forever.
 pub(crate) async fn within<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, future).await.expect("it ends in time")
+}
+
+/// Counts up one pod from 0, from many writers at once that take turns on these stores, each as often
+/// as said; answers how often in all. Whoever finds that another was first reads again.
+pub(crate) async fn count_up(stores: &[Store], writers: usize, rounds: usize) -> usize {
+    let key = pod("counter");
+    write(&stores[0], put(&key, Expect::Absent, 0)).await.unwrap();
+    let writing = (0..writers).map(|writer| {
+        let (store, key) = (stores[writer % stores.len()].clone(), key.clone());
+        tokio::spawn(async move {
+            for _ in 0..rounds {
+                loop {
+                    let stored = store.get(&key).await.unwrap().unwrap();
+                    let count = spec(&stored).as_u64().unwrap();
+                    match write(&store, put(&key, Expect::Revision(stored.revision), count + 1)).await {
+                        Ok(_) => break,
+                        Err(Error::Conflict { .. }) => {}
+                        Err(error) => panic!("{error:?}"),
+                    }
+                }
+            }
+        })
+    });
+    for writer in join_all(writing).await {
+        within(async { writer }).await.unwrap();
+    }
+    for store in stores {
+        assert_eq!(spec(&store.get(&key).await.unwrap().unwrap()), writers * rounds, "no update is lost");
+    }
+    writers * rounds
 }

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use crate::proxy::{Mode, Proxy};
-use crate::scratch::{Database, On, Place, events, pod, put, spec, within, write};
+use crate::scratch::{Database, On, Place, count_up, events, pod, put, spec, within, write};
 
 /// Stores of several servers on one database.
 async fn servers(count: usize) -> (Vec<Store>, Place) {
@@ -105,28 +105,7 @@ async fn read_on_any_server_sees_what_any_other_acknowledged() {
 #[tokio::test(flavor = "multi_thread")]
 async fn servers_that_check_the_revision_lose_no_update() {
     let (stores, _place) = servers(3).await;
-    let key = pod("counter");
-    write(&stores[0], put(&key, Expect::Absent, 0)).await.unwrap();
-    let writers = (0..6).map(|writer| {
-        let (store, key) = (stores[writer % 3].clone(), key.clone());
-        tokio::spawn(async move {
-            for _ in 0..15 {
-                loop {
-                    let stored = store.get(&key).await.unwrap().unwrap();
-                    let count = spec(&stored).as_u64().unwrap();
-                    match write(&store, put(&key, Expect::Revision(stored.revision), count + 1)).await {
-                        Ok(_) => break,
-                        Err(Error::Conflict { .. }) => {}
-                        Err(error) => panic!("{error}"),
-                    }
-                }
-            }
-        })
-    });
-    for writer in join_all(writers).await {
-        writer.unwrap();
-    }
-    assert_eq!(spec(&stores[1].get(&key).await.unwrap().unwrap()), 90);
+    assert_eq!(count_up(&stores, 6, 15).await, 90);
     assert_eq!(stores[2].list(ListQuery::all(Scope::all("pods"))).await.unwrap().revision, 91);
 }
 
