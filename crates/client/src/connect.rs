@@ -1,10 +1,11 @@
 //! The ways in: the login of a person, a kubeconfig, the service account of a pod.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use http::Uri;
 use kube::Config;
-use kube::config::{InClusterError, KubeConfigOptions, Kubeconfig, KubeconfigError};
+use kube::config::{AuthInfo, Cluster, Context, KubeConfigOptions, Kubeconfig, KubeconfigError, NamedAuthInfo, NamedCluster, NamedContext};
 
 use crate::{Client, NAMESPACE_DEFAULT};
 
@@ -19,6 +20,13 @@ const HOME_VARIABLE: &str = "FERMION_HOME";
 const KUBECONFIG_VARIABLE: &str = "KUBECONFIG";
 /// Set in containers whose pod has a service account.
 const POD_VARIABLE: &str = "KUBERNETES_SERVICE_HOST";
+/// Beside it.
+const POD_PORT_VARIABLE: &str = "KUBERNETES_SERVICE_PORT";
+const POD_PORT_DEFAULT: &str = "443";
+/// What its parts are called in a kubeconfig.
+const POD_CONTEXT: &str = "pod";
+/// Where token, namespace and certificates of the service account are mounted.
+const POD_FOLDER: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
 /// Why there is no client.
 #[derive(Debug, thiserror::Error)]
@@ -41,9 +49,18 @@ pub enum ConnectError {
         #[source]
         source: KubeconfigError,
     },
-    /// This is no pod with a service account.
-    #[error("cannot use the service account of this pod")]
-    Pod(#[source] InClusterError),
+    /// This is no pod, or it has no service account.
+    #[error("{POD_VARIABLE} is not set: this program runs in no pod that may use the API")]
+    NoPod,
+    /// The service account of this pod cannot be used.
+    #[error("cannot use {} of this pod's service account", file.display())]
+    Pod {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: std::io::Error,
+    },
     /// A token would go over the network in plain text.
     #[error("will not send a token to {server} in plain text: its address must begin with https://")]
     PlainText {
@@ -88,7 +105,7 @@ impl Client {
     /// When there is none of them, or the one that is there cannot be used.
     pub async fn connect() -> Result<Self, ConnectError> {
         if std::env::var_os(POD_VARIABLE).is_some() {
-            return Self::from_pod();
+            return Self::from_pod().await;
         }
         if let Some(file) = std::env::var_os(KUBECONFIG_VARIABLE).filter(|file| !file.is_empty()) {
             return Self::from_kubeconfig(Path::new(&file), None).await;
@@ -129,12 +146,59 @@ impl Client {
         Self::of(Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(broken)?)
     }
 
-    /// The service account of the pod that this program runs in.
+    /// The service account of the pod that this program runs in. Its token is read again as it is
+    /// renewed.
     ///
     /// # Errors
     /// When it has none.
-    pub fn from_pod() -> Result<Self, ConnectError> {
-        Self::of(Config::incluster().map_err(ConnectError::Pod)?)
+    pub async fn from_pod() -> Result<Self, ConnectError> {
+        let host = std::env::var(POD_VARIABLE).map_err(|_| ConnectError::NoPod)?;
+        let port = std::env::var(POD_PORT_VARIABLE).unwrap_or_else(|_| POD_PORT_DEFAULT.to_owned());
+        Self::of_service_account(&host, &port, Path::new(POD_FOLDER)).await
+    }
+
+    /// The service account whose token, namespace and certificates are in a folder.
+    async fn of_service_account(host: &str, port: &str, folder: &Path) -> Result<Self, ConnectError> {
+        let read = |name: &str| {
+            let file = folder.join(name);
+            std::fs::read_to_string(&file).map_err(|source| ConnectError::Pod { file, source })
+        };
+        let namespace = read("namespace")?;
+        // Read again for the requests themselves; whoever has none is told now.
+        read("token")?;
+        // Addresses of version 6 stand in brackets.
+        let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
+        let text = |name: &str| Some(folder.join(name).display().to_string());
+        let kubeconfig = Kubeconfig {
+            clusters: vec![NamedCluster {
+                other: BTreeMap::default(),
+                name: POD_CONTEXT.to_owned(),
+                cluster: Some(Cluster {
+                    server: Some(format!("https://{host}:{port}")),
+                    certificate_authority: text("ca.crt"),
+                    ..Cluster::default()
+                }),
+            }],
+            auth_infos: vec![NamedAuthInfo {
+                other: BTreeMap::default(),
+                name: POD_CONTEXT.to_owned(),
+                auth_info: Some(AuthInfo { token_file: text("token"), ..AuthInfo::default() }),
+            }],
+            contexts: vec![NamedContext {
+                other: BTreeMap::default(),
+                name: POD_CONTEXT.to_owned(),
+                context: Some(Context {
+                    cluster: POD_CONTEXT.to_owned(),
+                    user: Some(POD_CONTEXT.to_owned()),
+                    namespace: Some(namespace.trim().to_owned()),
+                    ..Context::default()
+                }),
+            }],
+            current_context: Some(POD_CONTEXT.to_owned()),
+            ..Kubeconfig::default()
+        };
+        let broken = |source| ConnectError::Kubeconfig { file: folder.to_owned(), source };
+        Self::of(Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.map_err(broken)?)
     }
 
     /// Over a configuration of kube-rs.
@@ -176,6 +240,62 @@ mod tests {
         assert!(!format!("{error:?}").contains("secret"));
         std::fs::write(home.path().join(SERVER_FILE), kubeconfig("http://127.0.0.1:6780")).unwrap();
         assert_eq!(Client::from_home(home.path()).await.unwrap().namespace(), "default");
+    }
+
+    /// A TLS server with a certificate of its own making that answers with the token it was shown.
+    async fn tls_server(folder: &Path) -> u16 {
+        let signed = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+        std::fs::write(folder.join("ca.crt"), signed.cert.pem()).unwrap();
+        use tokio_rustls::rustls;
+        let key = rustls::pki_types::PrivateKeyDer::try_from(signed.signing_key.serialize_der()).unwrap();
+        let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+        let config = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+        let config = config.with_no_client_auth().with_single_cert(vec![signed.cert.der().clone()], key).unwrap();
+        let acceptor = tokio_rustls::TlsAcceptor::from(std::sync::Arc::new(config));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let router = axum::Router::new().fallback(async |headers: http::HeaderMap| {
+            let shown = headers.get(http::header::AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
+            axum::Json(serde_json::json!({"major": "1", "minor": "33", "gitVersion": shown, "gitCommit": "", "gitTreeState": "",
+                "buildDate": "", "goVersion": "", "compiler": "", "platform": ""}))
+        });
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let (acceptor, router) = (acceptor.clone(), router.clone());
+                tokio::spawn(async move {
+                    // A client that does not trust the certificate hangs up.
+                    let Ok(stream) = acceptor.accept(stream).await else { return };
+                    let service = hyper_util::service::TowerToHyperService::new(router);
+                    let _ =
+                        hyper::server::conn::http1::Builder::new().serve_connection(hyper_util::rt::TokioIo::new(stream), service).await;
+                });
+            }
+        });
+        port
+    }
+
+    #[tokio::test]
+    async fn a_pod_uses_its_service_account() {
+        let folder = tempfile::tempdir().unwrap();
+        let port = tls_server(folder.path()).await.to_string();
+        let connect = async || Client::of_service_account("127.0.0.1", &port, folder.path()).await;
+        for name in ["namespace", "token"] {
+            let missing = connect().await.unwrap_err();
+            assert!(matches!(&missing, ConnectError::Pod { file, .. } if file.ends_with(name)), "{missing}");
+            std::fs::write(folder.path().join(name), if name == "token" { "first-token" } else { "lab\n" }).unwrap();
+        }
+        let client = connect().await.unwrap();
+        assert_eq!(client.namespace(), "lab");
+        assert_eq!(client.kube().apiserver_version().await.unwrap().git_version, "Bearer first-token");
+
+        // Another's certificate is not trusted.
+        let other = tempfile::tempdir().unwrap();
+        tls_server(other.path()).await;
+        std::fs::copy(other.path().join("ca.crt"), folder.path().join("ca.crt")).unwrap();
+        connect().await.unwrap().kube().apiserver_version().await.unwrap_err();
+        let none = tempfile::tempdir().unwrap();
+        let error = Client::of_service_account("::1", &port, none.path()).await.unwrap_err();
+        assert!(!format!("{error:?}").contains("token"), "{error:?}");
     }
 
     #[tokio::test]

@@ -1,7 +1,8 @@
 //! A client for Rust programs: Fermion's API is one of Kubernetes' make, so this is kube-rs with the
 //! platform's kinds as types, the ways in that a Fermion has, and what programs otherwise write
 //! again and again: waiting until something is done, with the reason if it will not be; logs across
-//! restarts; commands in containers; lists that are searched, sorted and paged.
+//! restarts; commands in containers; questions to what a service serves; lists that are searched,
+//! sorted and paged.
 //!
 //! What kube-rs does well is not wrapped: [`Client::api`] gives its [`Api`], and its watchers,
 //! reflectors and controllers work on it.
@@ -75,13 +76,15 @@
 //! - A token goes over TLS, or does not leave this machine.
 //! - Nothing is asked again without end: every wait has a bound that the caller gives, or a named one.
 //!
-//! Start with [`Client`]; [`wait`](mod@wait), [`logs`], [`exec`](mod@exec) and [`list`] stand beside each other.
+//! Start with [`Client`]; [`wait`](mod@wait), [`logs`], [`exec`](mod@exec), [`service`] and [`list`] stand beside each
+//! other.
 
 mod connect;
 pub mod containers;
 pub mod exec;
 pub mod list;
 pub mod logs;
+pub mod service;
 pub mod wait;
 
 use k8s_openapi::api::core::v1::Pod;
@@ -93,6 +96,7 @@ pub use exec::exec;
 pub use kube;
 pub use list::{Found, Search, search};
 pub use logs::Log;
+pub use service::{AskError, Service};
 pub use wait::{Goal, WaitError, wait};
 
 /// The kinds of the platform as types. Those of Kubernetes are in `k8s_openapi`.

@@ -10,13 +10,17 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
+use axum::Router;
+use axum::body::{Body, Bytes};
 use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
 use axum::extract::{self, RawQuery, State};
+use axum::http::{Request, StatusCode, Uri, header};
 use axum::response::Response;
 use axum::routing::{any, get};
-use axum::{Router, http::StatusCode};
+use fermion_api::ai::InferenceService;
 use fermion_apiserver::{Api, Identity, SystemClock, TokenSigner};
+use fermion_gateway::Gateway;
 use fermion_store::{Options, Store};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::Pod;
@@ -24,6 +28,7 @@ use kube::Resource;
 use kube::api::{Patch, PatchParams, PostParams};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use tower::ServiceExt as _;
 
 /// The one node, and the one container of its pods.
 const NODE: &str = "local";
@@ -34,11 +39,19 @@ const AT: &str = "2026-01-01T00:00:00Z";
 const CHANNELS: &str = "v5.channel.k8s.io";
 /// How long the administrator's token is good.
 const TOKEN_LIFETIME: Duration = Duration::from_secs(3600);
+/// The longest wait for what happens by itself, and how often it is looked for.
+const PATIENCE: Duration = Duration::from_mins(1);
+const LOOK_INTERVAL: Duration = Duration::from_millis(5);
+/// The most that is read of a refusal, in bytes.
+const ANSWER_BYTES_MAX: usize = 64 << 10;
 
 /// A running API server. Dropping it stops it and removes its files.
 pub struct Server {
     api: Arc<Api>,
     logs: Logs,
+    gateway: Gateway,
+    /// The administrator's.
+    token: String,
     home: tempfile::TempDir,
     stop: tokio::sync::watch::Sender<bool>,
     serving: tokio::task::JoinHandle<()>,
@@ -79,7 +92,10 @@ impl Server {
         api.attach_node(NODE, node(logs.clone()));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.context("no loopback port")?;
         let address = listener.local_addr().context("no address")?;
-        let router = api.router().into_make_service_with_connect_info::<SocketAddr>();
+        // What stands in for pods listens on this machine.
+        let options = fermion_gateway::Options { loopback_pods: true, ..fermion_gateway::Options::default() };
+        let gateway = Gateway::new(api.client(Identity::component("gateway")), options);
+        let router = gateway.router().merge(api.router()).into_make_service_with_connect_info::<SocketAddr>();
         let serving = tokio::spawn(async move {
             axum::serve(listener, router).await.expect("loopback serves");
         });
@@ -87,13 +103,13 @@ impl Server {
             "apiVersion": "v1",
             "kind": "Config",
             "clusters": [{"name": "fermion", "cluster": {"server": format!("http://{address}")}}],
-            "users": [{"name": user, "user": {"token": token}}],
+            "users": [{"name": user, "user": {"token": &token}}],
             "contexts": [{"name": "fermion", "context": {"cluster": "fermion", "user": user, "namespace": "default"}}],
             "current-context": "fermion",
         });
         std::fs::write(home.path().join("kubeconfig"), serde_yaml::to_string(&kubeconfig)?).context("no kubeconfig")?;
         api.set_ready();
-        Ok(Self { api, logs, home, stop, serving })
+        Ok(Self { api, logs, gateway, token, home, stop, serving })
     }
 
     /// Where a client finds the administrator's kubeconfig, as in the home of a whole platform.
@@ -146,9 +162,63 @@ impl Server {
         self.settle::<Pod>(name, pod_status("Succeeded", &ended)).await
     }
 
+    /// Makes an InferenceService in namespace `default` with one replica that is ready. Whatever it is
+    /// asked, it answers with the address and the question.
+    ///
+    /// # Errors
+    /// When the server refuses it, or the gateway does not pass requests on to it.
+    pub async fn serve_model(&self, name: &str) -> Result<()> {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.context("no loopback port")?;
+        let port = listener.local_addr().context("no address")?.port();
+        tokio::spawn(async move {
+            axum::serve(listener, Router::new().fallback(repeat)).await.expect("loopback serves");
+        });
+        let containers = json!([{"name": CONTAINER, "image": "example.org/none"}]);
+        let service: InferenceService = serde_json::from_value(json!({
+            "metadata": {"name": name},
+            "spec": {"replicas": 1, "port": port, "template": {"spec": {"containers": containers}}},
+        }))?;
+        self.platform::<InferenceService>().create(&PostParams::default(), &service).await?;
+        let pod: Pod = serde_json::from_value(json!({
+            "metadata": {"name": format!("{name}-0"), "labels": {fermion_api::labels::INFERENCE_SERVICE: name}},
+            "spec": {"nodeName": NODE, "containers": containers},
+        }))?;
+        self.platform::<Pod>().create(&PostParams::default(), &pod).await?;
+        let mut status = pod_status("Running", &json!({"running": {"startedAt": AT}}));
+        status["podIP"] = "127.0.0.1".into();
+        status["conditions"] = json!([{"type": "Ready", "status": "True", "lastTransitionTime": AT}]);
+        self.settle::<Pod>(&format!("{name}-0"), status).await?;
+        // The gateway hears of it in its own time.
+        let started = std::time::Instant::now();
+        loop {
+            let answer = self.asked(name).await?;
+            if answer.status().is_success() {
+                return Ok(());
+            }
+            let said = axum::body::to_bytes(answer.into_body(), ANSWER_BYTES_MAX).await?;
+            ensure!(started.elapsed() < PATIENCE, "the gateway does not pass on what {name} is asked: {}", String::from_utf8_lossy(&said));
+            tokio::time::sleep(LOOK_INTERVAL).await;
+        }
+    }
+
+    /// What the gateway answers who asks a service.
+    async fn asked(&self, name: &str) -> Result<Response> {
+        let request = Request::get(format!("/services/default/{name}/"))
+            .header(header::AUTHORIZATION, format!("Bearer {}", self.token))
+            .header(header::HOST, "localhost")
+            .body(Body::empty())?;
+        Ok(self.gateway.router().oneshot(request).await?)
+    }
+
     fn logs(&self) -> std::sync::MutexGuard<'_, HashMap<String, Vec<String>>> {
         self.logs.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A model that has learnt nothing.
+async fn repeat(address: Uri, question: Bytes) -> axum::Json<Value> {
+    let question: Value = serde_json::from_slice(&question).unwrap_or_else(|_| String::from_utf8_lossy(&question).into());
+    axum::Json(json!({"address": address.path_and_query().map(ToString::to_string), "question": question}))
 }
 
 fn pod_status(phase: &str, state: &Value) -> Value {
