@@ -104,10 +104,10 @@ impl Story {
         let manager = input.pick(&MANAGERS);
         let what = input.below(4);
         let mut object = schemas::fitting(input, &self.schema);
-        without_nothing(&mut object);
         if !object.is_object() {
             object = json!({"spec": object});
         }
+        without_nothing(&mut object);
         self.told.push(format!("{manager} {} {object}", ["updates to", "applies", "forces", "adds"][what]));
         match what {
             0 => self.update(manager, object),
