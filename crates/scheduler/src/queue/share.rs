@@ -48,12 +48,22 @@ impl Queues {
                 return Err(shortage);
             }
         }
+        Ok(self.borrowed(id, demand))
+    }
+
+    /// How much of a demand would be above the queue's own guarantee.
+    pub fn borrowed(&self, id: QueueId, demand: &Demand) -> Demand {
         let node = self.node(id);
         let borrowed = demand.iter().map(|(resource, amount)| {
             let above = node.inner.get(resource).saturating_add(amount) - node.guarantee(resource);
             (resource, above.clamp(0, amount))
         });
-        Ok(borrowed.collect())
+        borrowed.collect()
+    }
+
+    /// What workloads of this very queue use, without those below it.
+    pub fn own_use(&self, id: QueueId, resource: ResourceId) -> i64 {
+        self.node(id).own.get(resource)
     }
 
     /// Everything that is in the way, resource by resource and from below.
