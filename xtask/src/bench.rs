@@ -4,8 +4,10 @@
 //! are taken away again. The load itself is made by crates/bench, except for `idle`, which only
 //! looks at processes, and the scheduler's experiments, which are programs of crates/sim.
 
+mod api;
 mod etcd;
 mod generator;
+mod growth;
 mod idle;
 mod kubernetes;
 mod place;
@@ -20,14 +22,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
-use self::etcd::Etcd;
 use self::generator::Generator;
-use self::kubernetes::Kubernetes;
 use self::place::Place;
 use self::platform::Platform;
 use self::podman::Podman;
-use self::postgres::Postgres;
-use self::table::{Better, Row};
+use self::table::Row;
 use crate::console::{self, Console};
 use crate::{packages, process, workspace};
 
@@ -44,6 +43,8 @@ pub(crate) struct BenchArguments {
     /// Measure what was built before
     #[arg(long)]
     no_build: bool,
+    #[command(flatten)]
+    growth: growth::GrowthArguments,
     /// Where data is kept meanwhile; decides which disk is measured
     #[arg(long, value_name = "DIRECTORY", default_value_os_t = std::env::temp_dir())]
     directory: PathBuf,
@@ -54,15 +55,15 @@ pub(crate) struct BenchArguments {
 enum Name {
     /// From a pod's submission to its running container, beside bare CRI calls and podman
     Start,
-    /// Durable writes, reads, lists and watches through the whole API, beside etcd
+    /// The resource API on SQLite and on PostgreSQL, small and full, beside kube-apiserver with
+    /// etcd; beside etcd alone where no kube-apiserver was built
     Api,
     /// Memory and processor time of a server that has nothing to do, beside etcd
     Idle,
-    /// The resource API beside kube-apiserver with etcd, small and full; only when it is named,
-    /// since kube-apiserver has to be built first
-    Kubernetes,
-    /// The same with the platform's data in PostgreSQL
-    KubernetesPostgres,
+    /// Writes, reads, lists and watches through the whole API, beside etcd alone; only when it is named
+    Etcd,
+    /// What becomes of it all from a thousand objects to a million; only when it is named
+    Growth,
     /// Placement on a recorded cluster that fills up, beside the published policies; like the
     /// others of the scheduler only when it is named
     SchedInflation,
@@ -84,8 +85,8 @@ impl Name {
             Self::Start => "start",
             Self::Api => "api",
             Self::Idle => "idle",
-            Self::Kubernetes => "kubernetes",
-            Self::KubernetesPostgres => "kubernetes-postgres",
+            Self::Etcd => "etcd",
+            Self::Growth => "growth",
             Self::SchedInflation => "sched-inflation",
             Self::SchedJct => "sched-jct",
             Self::SchedReclaim => "sched-reclaim",
@@ -102,8 +103,8 @@ impl Name {
     fn packages(self) -> &'static [packages::Package] {
         match self {
             Self::Start => &packages::TO_BENCH_START,
-            Self::Api | Self::Idle | Self::Kubernetes => &packages::TO_BENCH_ETCD,
-            Self::KubernetesPostgres => &packages::TO_BENCH_POSTGRES,
+            Self::Etcd | Self::Idle => &packages::TO_BENCH_ETCD,
+            Self::Api | Self::Growth => &packages::TO_BENCH_POSTGRES,
             Self::SchedInflation | Self::SchedJct | Self::SchedReclaim | Self::SchedSteady | Self::SchedThroughput => &[],
         }
     }
@@ -129,20 +130,20 @@ pub(crate) fn run(arguments: BenchArguments) -> Result<()> {
         console.step(&format!("benchmark {} in {}", name.as_str(), place.path().display()));
         let rows = match name {
             Name::Start => start(&console, &programs, place.path()),
-            Name::Api => api(&console, &programs, place.path()),
+            Name::Api => api::measure(&console, &programs, place.path()),
             Name::Idle => idle::measure(&console, &programs, place.path()),
-            Name::Kubernetes => beside_kubernetes(&console, &programs, place.path(), None),
-            Name::KubernetesPostgres => {
-                let postgres = Postgres::start(&place.path().join("pg"))?;
-                let rows = beside_kubernetes(&console, &programs, place.path(), Some(postgres.url.clone()));
-                rows.and_then(|rows| postgres.stop().map(|()| rows))
-            }
+            Name::Etcd => api::beside_etcd(&console, &programs, place.path()),
+            // Its figures are not beside a peer's but a course, and written into files.
+            Name::Growth => growth::measure(&console, &programs, place.path(), &arguments.growth).map(|()| Vec::new()),
             Name::SchedInflation | Name::SchedJct | Name::SchedReclaim | Name::SchedSteady | Name::SchedThroughput => {
                 unreachable!("experiments are run above")
             }
         };
         let rows = rows.with_context(|| format!("benchmark {} failed", name.as_str()))?;
         place.remove()?;
+        if name == Name::Growth {
+            continue;
+        }
         if arguments.json {
             console::answer(&table::json(name.as_str(), &rows).to_string())?;
         } else {
@@ -187,56 +188,3 @@ fn start(console: &Console, programs: &Programs, place: &Path) -> Result<Vec<Row
     platform.remove()?;
     Ok(rows)
 }
-
-fn api(console: &Console, programs: &Programs, place: &Path) -> Result<Vec<Row>> {
-    let platform = Platform::start(&programs.fermion, &place.join("h"), platform::Node::None)?;
-    let etcd = Etcd::start(&place.join("e"))?;
-    let generator = Generator::new(&programs.generator, &platform);
-    let rows = console.timed("loading the platform and etcd in turns", || generator.api(&etcd))?;
-    etcd.stop()?;
-    platform.remove()?;
-    Ok(rows)
-}
-
-/// Objects in both when memory and starts are measured.
-const FULL: usize = 100_000;
-
-fn beside_kubernetes(console: &Console, programs: &Programs, place: &Path, database: Option<String>) -> Result<Vec<Row>> {
-    let program = kubernetes::program()?;
-    let mut platform = Platform::start_on(&programs.fermion, &place.join("h"), platform::Node::None, database)?;
-    let mut peer = Kubernetes::start(&program, &programs.generator, &place.join("k"))?;
-    let load = |platform: &Platform, peer: &Kubernetes| {
-        let generator = Generator::new(&programs.generator, platform);
-        console.timed("loading the platform and kube-apiserver in turns", || generator.beside_kubernetes(peer))
-    };
-    let mut rows = load(&platform, &peer)?;
-    let fill = |platform: &Platform, peer: &Kubernetes| {
-        let generator = Generator::new(&programs.generator, platform);
-        console.timed(&format!("putting {FULL} objects into both"), || generator.fill_beside_kubernetes(peer, FULL))
-    };
-    fill(&platform, &peer)?;
-    console.step("starting both on their data");
-    platform.restart()?;
-    peer = peer.restart()?;
-    let name = "kube-apiserver + etcd";
-    let row = |metric: String, unit: &str, ours: f64, peer: f64| Row {
-        metric,
-        unit: unit.to_owned(),
-        better: Better::Lower,
-        ours,
-        peer,
-        peer_name: name.to_owned(),
-    };
-    let milliseconds = |duration: std::time::Duration| duration.as_secs_f64() * 1e3;
-    rows.push(row(format!("start to ready with {FULL} objects"), "ms", milliseconds(platform.ready_after), milliseconds(peer.ready_after)));
-    // Caches that fill behind the answer count as well.
-    std::thread::sleep(SETTLING);
-    let theirs = peer.pids().into_iter().map(idle::resident_mb).sum::<Result<f64>>()?;
-    rows.push(row(format!("resident memory with {FULL} objects"), "MB", idle::resident_mb(platform.pid()?)?, theirs));
-    peer.stop()?;
-    platform.remove()?;
-    Ok(rows)
-}
-
-/// How long both are left alone before their memory is read.
-const SETTLING: std::time::Duration = std::time::Duration::from_secs(10);

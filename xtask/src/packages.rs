@@ -60,11 +60,11 @@ pub(crate) const TO_TEST: [Package; 9] = [
 pub(crate) const TO_BENCH_START: [Package; 1] =
     [Package { name: "podman", reason: "starts the containers ours are measured beside", file: "/usr/bin/podman" }];
 
-/// What benchmarks `api` and `idle` are measured beside.
+/// What benchmarks `etcd` and `idle` are measured beside.
 pub(crate) const TO_BENCH_ETCD: [Package; 1] =
     [Package { name: "etcd-server", reason: "keeps the objects ours are measured beside", file: "/usr/bin/etcd" }];
 
-/// What benchmark `kubernetes-postgres` stands on.
+/// What benchmarks `api` and `growth` stand on.
 pub(crate) const TO_BENCH_POSTGRES: [Package; 2] =
     [TO_BENCH_ETCD[0], Package { name: "postgresql", reason: "keeps the platform's objects", file: "/usr/lib/postgresql/15/bin/initdb" }];
 

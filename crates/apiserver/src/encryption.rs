@@ -31,7 +31,7 @@ pub use rotation::{Resealed, RotationError};
 /// The resources whose bodies are sealed.
 const SEALED: &str = "secrets";
 
-fn is_sealed(resource: &str) -> bool {
+pub(crate) fn is_sealed(resource: &str) -> bool {
     resource == SEALED
 }
 

@@ -98,6 +98,8 @@ pub struct Api {
     limit_ranges: Followed<serde_json::Value>,
     quotas: Quotas,
     fairness: Fairness,
+    /// Shared by all watches.
+    readings: Arc<watch::Readings>,
     /// Held while the keys of Secrets are replaced.
     rotating: tokio::sync::Mutex<()>,
     clock: Arc<dyn Clock>,
@@ -153,6 +155,7 @@ impl Api {
             limit_ranges: Followed::new(limits::LIMIT_RANGES, limits::read),
             quotas: Quotas::new(),
             fairness: Fairness::new(),
+            readings: Arc::default(),
             rotating: tokio::sync::Mutex::default(),
             store: SealedStore::new(store, options.keys),
             clock,

@@ -50,9 +50,7 @@ pub(crate) fn begin(resource: &Resource, object: &mut Value, uid: &str, now: Tim
             metadata["annotations"][mark] = creator.into();
         }
     }
-    if metadata.get("annotations").is_some_and(Value::is_null) {
-        metadata.as_object_mut().map(|metadata| metadata.remove("annotations"));
-    }
+    drop_empty(metadata);
     if resource.has_status()
         && !resource.is_core("namespaces")
         && let Some(object) = object.as_object_mut()

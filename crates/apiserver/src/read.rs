@@ -9,6 +9,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::{BufMut as _, Bytes, BytesMut};
 use fermion_store::{Filter, LabelIs, LabelTerm, ListQuery, Scope, Stored};
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use crate::catalog::{Resource, Source};
@@ -474,15 +475,17 @@ pub(crate) fn partial(object: &Value) -> Value {
     json!({"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata", "metadata": object["metadata"]})
 }
 
-/// The same from the object's JSON text. Nothing but metadata is read: watchers of every kind want
-/// this of every write.
-pub(crate) fn partial_of(object: &[u8]) -> Result<Value> {
-    #[derive(serde::Deserialize)]
-    struct Object {
-        metadata: Value,
+/// The same as text, from the object's text, of which metadata is copied as it stands: watchers of
+/// every kind want this of every write.
+pub(crate) fn partial_of(object: &[u8]) -> Result<Vec<u8>> {
+    #[derive(Deserialize)]
+    struct Object<'a> {
+        #[serde(borrow)]
+        metadata: &'a RawValue,
     }
-    let object: Object = serde_json::from_slice(object).map_err(|error| ApiError::internal(format!("a stored object: {error}")))?;
-    Ok(json!({"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata", "metadata": object.metadata}))
+    let object: Object<'_> = serde_json::from_slice(object).map_err(|error| ApiError::internal(format!("a stored object: {error}")))?;
+    let metadata = object.metadata.get();
+    Ok(format!(r#"{{"apiVersion":"meta.k8s.io/v1","kind":"PartialObjectMetadata","metadata":{metadata}}}"#).into_bytes())
 }
 
 pub(crate) fn object_response(resource: &Resource, stored: &Stored, format: Format, query: &Query) -> Result<Response<Body>> {

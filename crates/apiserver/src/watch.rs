@@ -1,23 +1,32 @@
 //! Watch: the changes of a kind as a stream of JSON lines.
 
+mod readings;
+
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, Response, header};
 use bytes::{BufMut as _, Bytes, BytesMut};
 use fermion_store::{Event, EventKind, ListQuery, Scope, Stored};
-use futures::{Stream, StreamExt as _};
+use futures::future::BoxFuture;
+use futures::{FutureExt as _, Stream, StreamExt as _};
 use serde_json::{Value, json};
+use tokio::sync::watch::Receiver;
+use tokio::time::{Instant, Interval, Sleep, interval_at, sleep_until};
 
 use crate::Api;
 use crate::catalog::{Resource, Source};
-use crate::encryption::Watch;
+use crate::encryption::{Watch, is_sealed};
 use crate::error::{ApiError, Result};
 use crate::peoples_list::PeoplesList;
-use crate::read::{Format, Selection, include_object, partial, partial_of};
+use crate::read::{Format, Selection, include_object, partial_of};
 use crate::request::Query;
 use crate::table::{IncludeObject, table};
+
+pub(crate) use readings::Readings;
 
 /// How long a watch lasts when the client does not say.
 const DURATION_DEFAULT: Duration = Duration::from_secs(30 * 60);
@@ -35,6 +44,7 @@ struct Writer {
     /// Tables carry their column definitions once.
     headed: bool,
     clock: Arc<dyn crate::clock::Clock>,
+    readings: Arc<Readings>,
 }
 
 impl Api {
@@ -57,6 +67,7 @@ impl Api {
             include: include_object(query)?,
             headed: false,
             clock: self.clock.clone(),
+            readings: self.readings.clone(),
             selection,
         };
         let scope = Scope {
@@ -88,83 +99,95 @@ impl Api {
             Err(error) => return Err(failed(error)),
         };
         let duration = query.number("timeoutSeconds")?.map_or(DURATION_DEFAULT, Duration::from_secs).min(DURATION_MAX);
-        let state = State {
+        let now = Instant::now();
+        let retired = resource.form.as_ref().map(|form| form.retired.clone());
+        Ok(stream_response(Lines {
             writer,
             initial: initial.into_iter(),
             initial_bookmark: bookmark_after_initial.then_some(since),
             events,
-            bookmarks: query.flag("allowWatchBookmarks")?,
-            timer: tokio::time::interval_at(tokio::time::Instant::now() + BOOKMARK_INTERVAL, BOOKMARK_INTERVAL),
-            ends_at: tokio::time::Instant::now() + duration,
+            bookmarks: query.flag("allowWatchBookmarks")?.then(|| interval_at(now + BOOKMARK_INTERVAL, BOOKMARK_INTERVAL)),
+            ends: Box::pin(sleep_until(now + duration)),
+            cut_off: cut_off(self.shutdown.clone(), retired.clone()).boxed(),
             shutdown: self.shutdown.clone(),
-            retired: resource.form.as_ref().map(|form| form.retired.clone()),
+            retired,
             done: false,
-        };
-        let lines = futures::stream::unfold(state, |mut state| async move {
-            let line = state.next().await?;
-            Some((Ok::<_, std::convert::Infallible>(line), state))
-        });
-        Ok(stream_response(lines))
+        }))
     }
 }
 
-struct State {
+/// The lines of a watch.
+///
+/// A write wakes every watch of its kind at once, so what is done for one event is kept short: timers
+/// and signals are waited for by futures that stay as they are from event to event, and are looked at
+/// when there is nothing to send.
+struct Lines {
     writer: Writer,
     initial: std::vec::IntoIter<Stored>,
     /// Revision of the bookmark that ends the initial events.
     initial_bookmark: Option<u64>,
     events: Watch,
-    bookmarks: bool,
-    timer: tokio::time::Interval,
-    ends_at: tokio::time::Instant,
-    shutdown: tokio::sync::watch::Receiver<bool>,
+    bookmarks: Option<Interval>,
+    ends: Pin<Box<Sleep>>,
+    /// Is over when the server stops or the kind retires.
+    cut_off: BoxFuture<'static, ()>,
+    /// The same two, to be looked at while there are always more events.
+    shutdown: Receiver<bool>,
     /// Of a custom kind: turns true when its definition changes or goes.
-    retired: Option<tokio::sync::watch::Receiver<bool>>,
+    retired: Option<Receiver<bool>>,
     done: bool,
 }
 
-impl State {
+impl Stream for Lines {
+    type Item = std::result::Result<Bytes, std::convert::Infallible>;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.get_mut().poll_line(context).map(|line| line.map(Ok))
+    }
+}
+
+impl Lines {
     /// The next line, or the end.
-    async fn next(&mut self) -> Option<Bytes> {
-        if self.done {
-            return None;
+    fn poll_line(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        if self.done || is_true(&self.shutdown) || self.retired.as_ref().is_some_and(is_true) {
+            return Poll::Ready(None);
         }
         while let Some(stored) = self.initial.next() {
             match self.writer.resource.as_served(stored).and_then(|stored| self.writer.object("ADDED", &stored, true)) {
-                Ok(Some(line)) => return Some(line),
+                Ok(Some(line)) => return Poll::Ready(Some(line)),
                 Ok(None) => {}
-                Err(error) => return Some(self.fail(&error)),
+                Err(error) => return Poll::Ready(Some(self.fail(&error))),
             }
         }
         if let Some(revision) = self.initial_bookmark.take() {
-            return Some(self.writer.bookmark(revision, true));
+            return Poll::Ready(Some(self.writer.bookmark(revision, true)));
         }
-        loop {
-            tokio::select! {
-                biased;
-                () = stopped(&mut self.shutdown) => return None,
-                () = retired(&mut self.retired), if self.retired.is_some() => return None,
-                event = self.events.next() => match event {
-                    None => return None,
-                    Some(Ok(event)) => match self.writer.event(&event) {
-                        Ok(Some(line)) => return Some(line),
-                        Ok(None) => {}
-                        Err(error) => return Some(self.fail(&error)),
-                    },
-                    Some(Err(error)) => {
-                        let error = ApiError::from_store(&error, self.writer.resource.about(""));
-                        return Some(self.fail(&error));
-                    }
-                },
-                _ = self.timer.tick(), if self.bookmarks => {
-                    return Some(self.writer.bookmark(self.events.progress(), false));
-                }
-                () = tokio::time::sleep_until(self.ends_at) => {
-                    self.done = true;
-                    return self.bookmarks.then(|| self.writer.bookmark(self.events.progress(), false));
-                }
+        while let Poll::Ready(event) = self.events.poll_next_unpin(context) {
+            let Some(event) = event else { return Poll::Ready(None) };
+            let line = match event {
+                Ok(event) => self.writer.event(&event),
+                Err(error) => Err(ApiError::from_store(&error, self.writer.resource.about(""))),
+            };
+            match line {
+                Ok(Some(line)) => return Poll::Ready(Some(line)),
+                Ok(None) => {}
+                Err(error) => return Poll::Ready(Some(self.fail(&error))),
             }
         }
+        if self.cut_off.poll_unpin(context).is_ready() {
+            self.done = true;
+            return Poll::Ready(None);
+        }
+        if let Some(bookmarks) = &mut self.bookmarks
+            && bookmarks.poll_tick(context).is_ready()
+        {
+            return Poll::Ready(Some(self.writer.bookmark(self.events.progress(), false)));
+        }
+        if self.ends.poll_unpin(context).is_ready() {
+            self.done = true;
+            return Poll::Ready(self.bookmarks.is_some().then(|| self.writer.bookmark(self.events.progress(), false)));
+        }
+        Poll::Pending
     }
 
     fn fail(&mut self, error: &ApiError) -> Bytes {
@@ -173,19 +196,23 @@ impl State {
     }
 }
 
-/// Waits until the kind is served no more in the form that the watch began with. Clients watch
-/// again from where they are, and see it in its new form or not at all.
-async fn retired(retirement: &mut Option<tokio::sync::watch::Receiver<bool>>) {
-    if let Some(retirement) = retirement {
-        // An error says that the definition is gone, too.
-        drop(retirement.wait_for(|retired| *retired).await);
+/// Waits until the server stops, or until the kind is served no more in the form that the watch
+/// began with. Clients watch again from where they are, and see it in its new form or not at all.
+async fn cut_off(shutdown: Receiver<bool>, retired: Option<Receiver<bool>>) {
+    let Some(retired) = retired else { return turned_true(shutdown).await };
+    tokio::select! {
+        () = turned_true(shutdown) => {}
+        () = turned_true(retired) => {}
     }
 }
 
-/// Waits until the server stops, or is gone.
-async fn stopped(shutdown: &mut tokio::sync::watch::Receiver<bool>) {
-    // An error says that nobody is left to stop it: it is gone.
-    drop(shutdown.wait_for(|stop| *stop).await);
+/// Waits until it is true, or until nobody is left to say so: the server or the definition is gone.
+async fn turned_true(mut signal: Receiver<bool>) {
+    drop(signal.wait_for(|is_true| *is_true).await);
+}
+
+fn is_true(signal: &Receiver<bool>) -> bool {
+    *signal.borrow()
 }
 
 impl Writer {
@@ -210,10 +237,10 @@ impl Writer {
             };
             return self.object(type_, &event.object, false);
         }
-        let now = crate::write::parse_stored(&event.object)?;
+        let now = self.read(&event.object)?;
         let matches_now = event.kind != EventKind::Deleted && self.selection.matches(&now);
         let matched_before = match &event.previous {
-            Some(previous) => self.selection.matches(&crate::write::parse_stored(previous)?),
+            Some(previous) => self.selection.matches(&*self.read(previous)?),
             None => false,
         };
         let type_ = match (matched_before, matches_now) {
@@ -222,7 +249,17 @@ impl Writer {
             (true, true) => "MODIFIED",
             (true, false) => "DELETED",
         };
-        self.write(type_, &event.object, Some(now)).map(Some)
+        self.write(type_, &event.object, Some(&now)).map(Some)
+    }
+
+    /// The object of an event. Whatever other watches have read of it is not read again.
+    fn read(&self, stored: &Stored) -> Result<Arc<Value>> {
+        // Another form than the stored one is this watch's own, and Secrets stay in memory no longer
+        // than they must.
+        if self.resource.is_served_as_stored() && !is_sealed(&stored.key.resource) {
+            return self.readings.read(stored);
+        }
+        crate::write::parse_stored(stored).map(Arc::new)
     }
 
     fn object(&mut self, type_: &str, stored: &Stored, select: bool) -> Result<Option<Bytes>> {
@@ -231,24 +268,26 @@ impl Writer {
             if !self.selection.matches(&value) {
                 return Ok(None);
             }
-            return self.write(type_, stored, Some(value)).map(Some);
+            return self.write(type_, stored, Some(&value)).map(Some);
         }
         self.write(type_, stored, None).map(Some)
     }
 
-    fn write(&mut self, type_: &str, stored: &Stored, value: Option<Value>) -> Result<Bytes> {
+    fn write(&mut self, type_: &str, stored: &Stored, value: Option<&Value>) -> Result<Bytes> {
         if self.format == Format::Json {
             return Ok(line(type_, &stored.body));
         }
         if self.format == Format::Metadata {
-            let shown = value.map_or_else(|| partial_of(&stored.body), |value| Ok(partial(&value)))?;
-            return Ok(line(type_, shown.to_string().as_bytes()));
+            return Ok(line(type_, &partial_of(&stored.body)?));
         }
-        let value = match value {
-            Some(value) => value,
-            None => crate::write::parse_stored(stored)?,
+        let parsed;
+        let value = if let Some(value) = value {
+            value
+        } else {
+            parsed = self.read(stored)?;
+            &parsed
         };
-        let mut shown = table(&self.resource.columns, std::slice::from_ref(&value), self.include, self.clock.now());
+        let mut shown = table(&self.resource.columns, std::slice::from_ref(value), self.include, self.clock.now());
         shown["metadata"] = json!({"resourceVersion": value["metadata"]["resourceVersion"]});
         if std::mem::replace(&mut self.headed, true) {
             shown["columnDefinitions"] = Value::Null;

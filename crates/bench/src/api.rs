@@ -1,16 +1,15 @@
-//! Benchmark `api`: durable writes, reads, lists and the way to watchers, beside etcd.
+//! Benchmark `etcd`: durable writes, reads, lists and the way to watchers, beside etcd alone.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
-
-use anyhow::Context as _;
-use tokio::sync::mpsc;
 
 use crate::etcd::Etcd;
 use crate::figures::{Figure, Latencies};
 use crate::load::{Load, Outcome};
 use crate::platform::Platform;
+use crate::sightings::{Sightings, Watcher};
 use crate::target::{Connection as _, Entry, Target};
 
 /// Connections at once, each with one request in flight.
@@ -34,8 +33,6 @@ const WATCHERS: usize = 100;
 /// Writes they see, one after another, in a round.
 const WATCHED_PER_ROUND: usize = 30;
 const WATCHED_FOLDER: &str = "bench-watched";
-/// How long the last watcher may take to see a write.
-const DELIVERY_TIMEOUT: Duration = Duration::from_secs(10);
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct ApiArguments {
@@ -88,7 +85,7 @@ pub(crate) async fn measure(arguments: &ApiArguments) -> anyhow::Result<Vec<Figu
         ours.deliver(round, WATCHED_PER_ROUND).await?;
         peer.deliver(round, WATCHED_PER_ROUND).await?;
     }
-    let name = Etcd::NAME;
+    let name = "etcd";
     let delivery = format!("write sent to event seen by {WATCHERS} watchers");
     Ok(vec![
         Figure::rate("durable creates", "1/s", ours.creates.per_second(), peer.creates.per_second(), name),
@@ -106,11 +103,14 @@ pub(crate) async fn measure(arguments: &ApiArguments) -> anyhow::Result<Vec<Figu
 pub(crate) struct Measured<T: Target> {
     target: T,
     pub(crate) load: Load<T>,
-    watches: Vec<mpsc::Receiver<Instant>>,
+    sightings: Arc<Sightings>,
+    watchers: Vec<Watcher>,
     pub(crate) creates: Outcome,
     pub(crate) gets: Outcome,
     pub(crate) lists: Latencies,
     pub(crate) deliveries: Latencies,
+    /// The generator's own processor time, from each watched write until all had seen it.
+    pub(crate) own_times: Latencies,
 }
 
 pub(crate) fn folder(round: usize) -> String {
@@ -131,11 +131,13 @@ impl<T: Target> Measured<T> {
         Ok(Self {
             load: Load::open(&target, CONNECTIONS).await?,
             target,
-            watches: Vec::new(),
+            sightings: Arc::default(),
+            watchers: Vec::new(),
             creates: Outcome::default(),
             gets: Outcome::default(),
             lists: Latencies::default(),
             deliveries: Latencies::default(),
+            own_times: Latencies::default(),
         })
     }
 
@@ -161,9 +163,7 @@ impl<T: Target> Measured<T> {
     }
 
     pub(crate) async fn watch(&mut self, watchers: usize) -> anyhow::Result<()> {
-        for _ in 0..watchers {
-            self.watches.push(self.target.watch(WATCHED_FOLDER).await?);
-        }
+        self.watchers = self.target.watch(WATCHED_FOLDER, watchers, &self.sightings).await?;
         Ok(())
     }
 
@@ -172,15 +172,19 @@ impl<T: Target> Measured<T> {
         for write in 0..writes {
             let entry = Entry { folder: WATCHED_FOLDER.to_owned(), name: format!("object-{round}-{write:04}") };
             let body = entry.body();
-            let sent = Instant::now();
+            self.sightings.expect(self.watchers.len());
+            let (own_before, sent) = (processor_time(), Instant::now());
             self.load.one()?.create(&entry, body).await?;
-            for watch in &mut self.watches {
-                let seen = tokio::time::timeout(DELIVERY_TIMEOUT, watch.recv()).await;
-                let seen = seen.with_context(|| format!("a watcher of {} has not seen {}", T::NAME, entry.name))?;
-                let seen = seen.with_context(|| format!("a watch of {} ended", T::NAME))?;
-                self.deliveries.push(seen - sent);
-            }
+            let seen = self.sightings.complete().await?;
+            self.own_times.push(processor_time().saturating_sub(own_before));
+            self.deliveries.extend(seen.into_iter().map(|seen| seen - sent));
         }
         Ok(())
     }
+}
+
+/// What all threads of this process have used so far.
+fn processor_time() -> Duration {
+    let used = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    Duration::new(used.tv_sec.unsigned_abs(), used.tv_nsec.unsigned_abs() as u32)
 }

@@ -1,13 +1,14 @@
 //! etcd, through its own gRPC API.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, ensure};
-use tokio::sync::mpsc;
+use anyhow::{Context as _, anyhow, ensure};
 use tonic::transport::{Channel, Endpoint};
 
-use crate::target::{Connection, EVENTS_MAX, Entry, Target, answered};
+use crate::sightings::{Sightings, Watcher};
+use crate::target::{Connection, Entry, Target, answered};
 
 #[allow(unreachable_pub, missing_docs, clippy::pedantic, clippy::allow_attributes_without_reason, reason = "generated code")]
 mod v3 {
@@ -48,8 +49,11 @@ fn key(entry: &Entry) -> Vec<u8> {
 }
 
 impl Target for Etcd {
-    const NAME: &'static str = "etcd";
     type Connection = KvClient<Channel>;
+
+    fn name(&self) -> &'static str {
+        "etcd"
+    }
 
     async fn connect(&self) -> anyhow::Result<Self::Connection> {
         Ok(KvClient::new(self.channel().await?).max_decoding_message_size(ANSWER_BYTES_MAX))
@@ -59,7 +63,17 @@ impl Target for Etcd {
         Ok(())
     }
 
-    async fn watch(&self, folder: &str) -> anyhow::Result<mpsc::Receiver<Instant>> {
+    async fn watch(&self, folder: &str, watchers: usize, sightings: &Arc<Sightings>) -> anyhow::Result<Vec<Watcher>> {
+        let mut watches = Vec::with_capacity(watchers);
+        for _ in 0..watchers {
+            watches.push(self.watch_once(folder, sightings.clone()).await?);
+        }
+        Ok(watches)
+    }
+}
+
+impl Etcd {
+    async fn watch_once(self, folder: &str, sightings: Arc<Sightings>) -> anyhow::Result<Watcher> {
         let create = v3::WatchCreateRequest { key: prefix(folder), range_end: prefix_end(folder), start_revision: 0 };
         let request = v3::WatchRequest { request_union: Some(v3::watch_request::RequestUnion::CreateRequest(create)) };
         // The stream of requests stays open for as long as the answers are read.
@@ -68,18 +82,15 @@ impl Target for Etcd {
         let mut answers = answered("watching etcd", client.watch(requests)).await?.into_inner();
         let first = answered("watching etcd", answers.message()).await?.context("the watch ended at once")?;
         ensure!(first.created && !first.canceled, "etcd refused the watch: {}", first.cancel_reason);
-        let (sender, receiver) = mpsc::channel(EVENTS_MAX);
-        tokio::spawn(async move {
-            while let Ok(Some(answer)) = answers.message().await {
-                let now = Instant::now();
-                for _ in &answer.events {
-                    if sender.send(now).await.is_err() {
-                        return;
-                    }
+        Ok(Watcher(tokio::spawn(async move {
+            loop {
+                match answers.message().await {
+                    Ok(Some(answer)) => answer.events.iter().for_each(|_| sightings.saw()),
+                    Ok(None) => return sightings.broke(anyhow!("etcd ended it")),
+                    Err(error) => return sightings.broke(error.into()),
                 }
             }
-        });
-        Ok(receiver)
+        })))
     }
 }
 

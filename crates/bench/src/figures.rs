@@ -21,12 +21,22 @@ pub(crate) struct Figure {
     pub(crate) ours: f64,
     pub(crate) peer: f64,
     pub(crate) peer_name: String,
+    /// The platform's with its data in PostgreSQL, where that was measured too.
+    pub(crate) postgres: Option<f64>,
+}
+
+/// One value of one server.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct Value {
+    pub(crate) metric: &'static str,
+    pub(crate) unit: &'static str,
+    pub(crate) value: f64,
 }
 
 impl Figure {
     /// A rate of `unit`.
     pub(crate) fn rate(metric: &str, unit: &'static str, ours: f64, peer: f64, peer_name: &str) -> Self {
-        Self { metric: metric.to_owned(), unit, better: Better::Higher, ours, peer, peer_name: peer_name.to_owned() }
+        Self { metric: metric.to_owned(), unit, better: Better::Higher, ours, peer, peer_name: peer_name.to_owned(), postgres: None }
     }
 
     /// The given share of two sets of latencies, in milliseconds.
@@ -38,11 +48,12 @@ impl Figure {
             ours: milliseconds(ours.at(share)),
             peer: milliseconds(peer.at(share)),
             peer_name: peer_name.to_owned(),
+            postgres: None,
         }
     }
 }
 
-fn milliseconds(duration: Duration) -> f64 {
+pub(crate) fn milliseconds(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1e3
 }
 

@@ -1,5 +1,5 @@
-//! Benchmark `kubernetes`: the resource API beside kube-apiserver with etcd, both over TLS, with
-//! the same requests from the same code.
+//! Benchmark `api`: the resource API beside kube-apiserver with etcd, all over TLS, with the same
+//! requests from the same code.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -8,13 +8,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 use bytes::Bytes;
 use http::{Method, StatusCode};
-use tokio::sync::mpsc;
 
 use crate::api::{LISTED, Measured, ROUNDS, entry};
-use crate::figures::Figure;
+use crate::figures::{Better, Figure, Latencies, milliseconds};
 use crate::load::{Load, Outcome};
 use crate::platform::{Http, Platform};
-use crate::target::{Entry, Target, Updates as _};
+use crate::target::{Connection as _, Entry, Target as _, Updates as _};
 
 /// Objects that all connections change at the same time.
 const CONTENDED: usize = 8;
@@ -23,7 +22,7 @@ const UPDATES_PER_ROUND: usize = 400;
 /// Watchers of one folder, each over a connection of its own.
 const WATCHERS: usize = 1_000;
 /// Writes they see, one after another, in a round.
-const WATCHED_PER_ROUND: usize = 5;
+const WATCHED_PER_ROUND: usize = 10;
 /// Connections that put many objects there.
 const FILLERS: usize = 64;
 /// Objects in a folder that is filled.
@@ -32,27 +31,7 @@ const FILLED_PER_FOLDER: usize = 10_000;
 const READY_WAIT: Duration = Duration::from_mins(5);
 /// How often is asked whether it is.
 const LOOK_INTERVAL: Duration = Duration::from_millis(5);
-
-/// A kube-apiserver, which speaks the same protocol.
-#[derive(Clone, Debug)]
-pub(crate) struct Kubernetes(Platform);
-
-impl Target for Kubernetes {
-    const NAME: &'static str = "kube-apiserver + etcd";
-    type Connection = Http;
-
-    async fn connect(&self) -> anyhow::Result<Http> {
-        self.0.connect().await
-    }
-
-    async fn prepare(&self, folder: &str) -> anyhow::Result<()> {
-        self.0.prepare(folder).await
-    }
-
-    async fn watch(&self, folder: &str) -> anyhow::Result<mpsc::Receiver<Instant>> {
-        self.0.watch(folder).await
-    }
-}
+const PEER: &str = "kube-apiserver + etcd";
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct KubernetesArguments {
@@ -62,6 +41,12 @@ pub(crate) struct KubernetesArguments {
     /// The kubeconfig that holds the administrator's token and the authority
     #[arg(long)]
     kubeconfig: PathBuf,
+    /// Address of a platform with its data in PostgreSQL
+    #[arg(long, requires = "postgres_kubeconfig")]
+    postgres: Option<SocketAddr>,
+    /// Its kubeconfig
+    #[arg(long)]
+    postgres_kubeconfig: Option<PathBuf>,
     #[command(flatten)]
     peer: PeerArguments,
     /// Puts so many objects there and measures nothing
@@ -83,9 +68,9 @@ pub(crate) struct PeerArguments {
 }
 
 impl PeerArguments {
-    fn target(&self) -> anyhow::Result<Kubernetes> {
+    pub(crate) fn target(&self) -> anyhow::Result<Platform> {
         let authority = std::fs::read(&self.authority).with_context(|| format!("cannot read {}", self.authority.display()))?;
-        Ok(Kubernetes(Platform::with_token(self.kubernetes, &self.token)?.trusting(&authority)?))
+        Ok(Platform::with_token(self.kubernetes, &self.token)?.trusting(&authority)?.called(PEER))
     }
 }
 
@@ -110,84 +95,166 @@ async fn ask_ready(arguments: &PeerArguments) -> anyhow::Result<()> {
     connection.call(Method::GET, "/readyz", Bytes::new(), StatusCode::OK).await.map(drop)
 }
 
-/// Measures everything, platform and peer in turns.
+/// Who is measured: the platform, the same on PostgreSQL if there is one, and the peer.
+struct Contenders<T> {
+    ours: T,
+    postgres: Option<T>,
+    peer: T,
+}
+
+impl<T> Contenders<T> {
+    fn all(&mut self) -> impl Iterator<Item = &mut T> {
+        std::iter::once(&mut self.ours).chain(&mut self.postgres).chain(std::iter::once(&mut self.peer))
+    }
+}
+
+impl KubernetesArguments {
+    fn contenders(&self) -> anyhow::Result<Contenders<Platform>> {
+        let postgres = self.postgres.zip(self.postgres_kubeconfig.as_ref());
+        Ok(Contenders {
+            ours: Platform::secure(self.platform, &self.kubeconfig)?,
+            postgres: postgres
+                .map(|(address, file)| Platform::secure(address, file))
+                .transpose()?
+                .map(|it| it.called("fermion on PostgreSQL")),
+            peer: self.peer.target()?,
+        })
+    }
+}
+
+/// Measures everything, all contenders in turns.
 pub(crate) async fn measure(arguments: &KubernetesArguments) -> anyhow::Result<Vec<Figure>> {
-    let platform = Platform::secure(arguments.platform, &arguments.kubeconfig)?;
-    let kubernetes = arguments.peer.target()?;
+    let mut targets = arguments.contenders()?;
     if let Some(objects) = arguments.fill {
-        fill(&platform, objects).await?;
-        fill(&kubernetes, objects).await?;
+        for target in targets.all() {
+            fill(target, 0, objects).await?;
+        }
         return Ok(Vec::new());
     }
-    let (mut ours, mut peer) = (Measured::open(platform).await?, Measured::open(kubernetes).await?);
+    let mut measured = Contenders {
+        ours: Contender::open(targets.ours).await?,
+        postgres: match targets.postgres {
+            Some(target) => Some(Contender::open(target).await?),
+            None => None,
+        },
+        peer: Contender::open(targets.peer).await?,
+    };
     for round in 0..ROUNDS {
         eprintln!("writes, round {} of {ROUNDS}", round + 1);
-        ours.create(round).await?;
-        peer.create(round).await?;
+        for contender in measured.all() {
+            contender.common.create(round).await?;
+        }
     }
     for round in 0..ROUNDS {
         eprintln!("reads, round {} of {ROUNDS}", round + 1);
-        ours.read(round).await?;
-        peer.read(round).await?;
+        for contender in measured.all() {
+            contender.common.read(round).await?;
+        }
     }
-    let (mut our_updates, mut peer_updates) = (Outcome::default(), Outcome::default());
     for round in 0..ROUNDS {
         eprintln!("updates, round {} of {ROUNDS}", round + 1);
-        update(&mut ours.load, &mut our_updates).await?;
-        update(&mut peer.load, &mut peer_updates).await?;
+        for contender in measured.all() {
+            contender.update().await?;
+        }
     }
-    ours.watch(WATCHERS).await?;
-    peer.watch(WATCHERS).await?;
+    for contender in measured.all() {
+        contender.common.watch(WATCHERS).await?;
+    }
     for round in 0..ROUNDS {
         eprintln!("watches, round {} of {ROUNDS}", round + 1);
-        ours.deliver(round, WATCHED_PER_ROUND).await?;
-        peer.deliver(round, WATCHED_PER_ROUND).await?;
+        for contender in measured.all() {
+            contender.common.deliver(round, WATCHED_PER_ROUND).await?;
+        }
     }
-    let name = Kubernetes::NAME;
+    Ok(figures(&measured))
+}
+
+fn figures(measured: &Contenders<Contender>) -> Vec<Figure> {
+    let figure = |metric: String, unit: &'static str, better: Better, value: &dyn Fn(&Contender) -> f64| Figure {
+        metric,
+        unit,
+        better,
+        ours: value(&measured.ours),
+        peer: value(&measured.peer),
+        peer_name: PEER.to_owned(),
+        postgres: measured.postgres.as_ref().map(value),
+    };
+    let rate = |metric: &str, outcome: &dyn Fn(&Contender) -> &Outcome| {
+        figure(metric.to_owned(), "1/s", Better::Higher, &|it| outcome(it).per_second())
+    };
+    let latency = |metric: &str, share: f64, latencies: &dyn Fn(&Contender) -> &Latencies| {
+        let metric = format!("{metric}, p{:.0}", share * 100.0);
+        figure(metric, "ms", Better::Lower, &|it| milliseconds(latencies(it).at(share)))
+    };
     let delivery = format!("write sent to event seen by {WATCHERS} watchers");
     let update = format!("update of one of {CONTENDED} objects that all change");
-    Ok(vec![
-        Figure::rate("durable creates", "1/s", ours.creates.per_second(), peer.creates.per_second(), name),
-        Figure::latency("durable create", 0.5, &ours.creates.latencies, &peer.creates.latencies, name),
-        Figure::latency("durable create", 0.99, &ours.creates.latencies, &peer.creates.latencies, name),
-        Figure::rate("updates under contention", "1/s", our_updates.per_second(), peer_updates.per_second(), name),
-        Figure::latency(&update, 0.99, &our_updates.latencies, &peer_updates.latencies, name),
-        Figure::rate("gets", "1/s", ours.gets.per_second(), peer.gets.per_second(), name),
-        Figure::latency("get", 0.99, &ours.gets.latencies, &peer.gets.latencies, name),
-        Figure::latency(&format!("list of {LISTED} objects"), 0.5, &ours.lists, &peer.lists, name),
-        Figure::latency(&delivery, 0.5, &ours.deliveries, &peer.deliveries, name),
-        Figure::latency(&delivery, 0.99, &ours.deliveries, &peer.deliveries, name),
-    ])
+    vec![
+        rate("durable creates", &|it| &it.common.creates),
+        latency("durable create", 0.5, &|it| &it.common.creates.latencies),
+        latency("durable create", 0.99, &|it| &it.common.creates.latencies),
+        rate("updates under contention", &|it| &it.updates),
+        latency(&update, 0.99, &|it| &it.updates.latencies),
+        rate("gets", &|it| &it.common.gets),
+        latency("get", 0.99, &|it| &it.common.gets.latencies),
+        latency(&format!("list of {LISTED} objects"), 0.5, &|it| &it.common.lists),
+        latency(&delivery, 0.5, &|it| &it.common.deliveries),
+        latency(&delivery, 0.99, &|it| &it.common.deliveries),
+        latency("the load generator's own processor time for it", 0.5, &|it| &it.common.own_times),
+    ]
 }
 
-/// All connections count the same few objects up.
-async fn update<T: Target<Connection = Http>>(load: &mut Load<T>, outcome: &mut Outcome) -> anyhow::Result<()> {
-    let update = |mut connection: Http, number: usize| async move {
-        connection.update(&entry(0, number % CONTENDED)).await?;
-        Ok(connection)
-    };
-    load.round(UPDATES_PER_ROUND, outcome, update).await
+/// A server under load, and what came of it.
+struct Contender {
+    common: Measured<Platform>,
+    updates: Outcome,
 }
 
-/// Puts objects there, in folders of their own.
-async fn fill<T: Target>(target: &T, objects: usize) -> anyhow::Result<()>
-where
-    T::Connection: crate::target::Connection,
-{
+impl Contender {
+    async fn open(target: Platform) -> anyhow::Result<Self> {
+        Ok(Self { common: Measured::open(target).await?, updates: Outcome::default() })
+    }
+
+    /// All connections count the same few objects up.
+    async fn update(&mut self) -> anyhow::Result<()> {
+        let update = |mut connection: Http, number: usize| async move {
+            connection.update(&entry(0, number % CONTENDED)).await?;
+            Ok(connection)
+        };
+        self.common.load.round(UPDATES_PER_ROUND, &mut self.updates, update).await
+    }
+}
+
+/// The folder of the object of a number, when many are put there.
+pub(crate) fn filled(number: usize) -> Entry {
+    Entry { folder: format!("fill-{}", number / FILLED_PER_FOLDER), name: format!("object-{:06}", number % FILLED_PER_FOLDER) }
+}
+
+/// Objects that carry the same value of [`SHARD`].
+pub(crate) const SHARD_OBJECTS: usize = 100;
+/// A label by which few of many objects can be selected.
+pub(crate) const SHARD: &str = "shard";
+
+/// Puts the objects of these numbers there, in folders of their own; a folder is begun once.
+pub(crate) async fn fill(target: &Platform, from: usize, to: usize) -> anyhow::Result<()> {
     let mut load = Load::open(target, FILLERS).await?;
     let mut discarded = Outcome::default();
-    for begin in (0..objects).step_by(FILLED_PER_FOLDER) {
-        let folder = format!("fill-{}", begin / FILLED_PER_FOLDER);
-        target.prepare(&folder).await?;
-        eprintln!("{}: {begin} of {objects} objects", T::NAME);
-        let create = move |mut connection: T::Connection, number: usize| {
-            let entry = Entry { folder: folder.clone(), name: format!("object-{number:06}") };
+    let mut begin = from;
+    while begin < to {
+        let end = (begin / FILLED_PER_FOLDER + 1).saturating_mul(FILLED_PER_FOLDER).min(to);
+        if begin.is_multiple_of(FILLED_PER_FOLDER) {
+            target.prepare(&filled(begin).folder).await?;
+        }
+        eprintln!("{}: {begin} of {to} objects", target.name());
+        let create = move |mut connection: Http, number: usize| {
+            let (entry, shard) = (filled(begin + number), (begin + number) / SHARD_OBJECTS);
             async move {
-                crate::target::Connection::create(&mut connection, &entry, entry.body()).await?;
+                let body = entry.labelled(SHARD, &shard.to_string());
+                connection.create(&entry, body).await?;
                 Ok(connection)
             }
         };
-        load.round(FILLED_PER_FOLDER.min(objects - begin), &mut discarded, create).await?;
+        load.round(end - begin, &mut discarded, create).await?;
+        begin = end;
     }
     Ok(())
 }

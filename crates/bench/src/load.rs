@@ -25,6 +25,7 @@ impl Outcome {
 
 /// Connections that are kept from round to round.
 pub(crate) struct Load<T: Target> {
+    name: &'static str,
     connections: Vec<T::Connection>,
 }
 
@@ -32,9 +33,9 @@ impl<T: Target> Load<T> {
     pub(crate) async fn open(target: &T, connections: usize) -> anyhow::Result<Self> {
         let mut opened = Vec::with_capacity(connections);
         for _ in 0..connections {
-            opened.push(target.connect().await.with_context(|| format!("connecting to {}", T::NAME))?);
+            opened.push(target.connect().await.with_context(|| format!("connecting to {}", target.name()))?);
         }
-        Ok(Self { connections: opened })
+        Ok(Self { name: target.name(), connections: opened })
     }
 
     /// Sends requests number 0 to `count` over all connections, each with one in flight at a
@@ -68,7 +69,7 @@ impl<T: Target> Load<T> {
         }
         for task in tasks {
             let (connection, samples) =
-                task.await.context("a connection's task failed")?.with_context(|| format!("loading {}", T::NAME))?;
+                task.await.context("a connection's task failed")?.with_context(|| format!("loading {}", self.name))?;
             self.connections.push(connection);
             outcome.latencies.extend(samples);
         }

@@ -7,14 +7,17 @@
 //! - It ends nothing that it did not start, and every wait has a bound.
 //! - Standard output holds one JSON document, the figures; what is going on goes to standard error.
 //!
-//! Start with [`api`] and [`start`], one file per benchmark.
+//! Start with [`kubernetes`] and [`start`], one file per benchmark.
 
 mod api;
 mod etcd;
+mod event_lines;
 mod figures;
+mod growth;
 mod kubernetes;
 mod load;
 mod platform;
+mod sightings;
 mod start;
 mod target;
 
@@ -24,10 +27,10 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 
-use crate::figures::Figure;
+use crate::figures::{Figure, Value};
 
 /// The longest one benchmark may take.
-const BENCHMARK_LIMIT: Duration = Duration::from_mins(15);
+const BENCHMARK_LIMIT: Duration = Duration::from_mins(30);
 
 #[derive(Debug, Parser)]
 #[command(name = "fermion-bench", about = "Measures a running platform beside its peers")]
@@ -38,12 +41,14 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Benchmark {
+    /// Writes, reads, updates, lists and watches, beside kube-apiserver
+    Api(kubernetes::KubernetesArguments),
     /// Writes, reads, lists and watches, beside etcd
-    Api(api::ApiArguments),
-    /// Puts the objects of `api` there and measures nothing
+    Etcd(api::ApiArguments),
+    /// Puts the objects of `etcd` there and measures nothing
     Fill(api::ApiArguments),
-    /// Writes, reads, lists and watches, beside kube-apiserver
-    Kubernetes(kubernetes::KubernetesArguments),
+    /// One server with more and more objects
+    Growth(growth::GrowthArguments),
     /// Waits until kube-apiserver is ready
     WaitKubernetes(kubernetes::PeerArguments),
     /// From a pod's submission to its running container, beside bare CRI calls and podman
@@ -69,12 +74,21 @@ async fn measured(benchmark: Benchmark) -> anyhow::Result<()> {
     serde_json::to_writer(std::io::stdout().lock(), &figures).context("cannot write the figures")
 }
 
-async fn run(benchmark: Benchmark) -> anyhow::Result<Vec<Figure>> {
-    match benchmark {
-        Benchmark::Api(arguments) => api::measure(&arguments).await,
-        Benchmark::Fill(arguments) => api::fill(&arguments).await.map(|()| Vec::new()),
-        Benchmark::Kubernetes(arguments) => kubernetes::measure(&arguments).await,
-        Benchmark::WaitKubernetes(arguments) => kubernetes::wait_until_ready(&arguments).await.map(|()| Vec::new()),
-        Benchmark::Start(arguments) => start::measure(arguments).await,
-    }
+/// What a benchmark came to: values beside a peer's, or those of one server.
+#[derive(serde::Serialize)]
+#[serde(untagged)]
+enum Figures {
+    Compared(Vec<Figure>),
+    Alone(Vec<Value>),
+}
+
+async fn run(benchmark: Benchmark) -> anyhow::Result<Figures> {
+    Ok(Figures::Compared(match benchmark {
+        Benchmark::Api(arguments) => kubernetes::measure(&arguments).await?,
+        Benchmark::Etcd(arguments) => api::measure(&arguments).await?,
+        Benchmark::Fill(arguments) => api::fill(&arguments).await.map(|()| Vec::new())?,
+        Benchmark::Growth(arguments) => return growth::run(&arguments).await.map(Figures::Alone),
+        Benchmark::WaitKubernetes(arguments) => kubernetes::wait_until_ready(&arguments).await.map(|()| Vec::new())?,
+        Benchmark::Start(arguments) => start::measure(arguments).await?,
+    }))
 }

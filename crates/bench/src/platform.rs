@@ -9,6 +9,7 @@ use anyhow::{Context as _, bail, ensure};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use futures::future::Either;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
 use http::{HeaderValue, Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full};
@@ -17,13 +18,17 @@ use hyper::client::conn::http1::SendRequest;
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::mpsc;
+use tokio::net::TcpStream;
+use tokio::sync::oneshot;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
-use crate::target::{Connection, EVENTS_MAX, Entry, Target, Updates, answered, open};
+use crate::event_lines;
+use crate::sightings::{Sightings, Watcher};
+use crate::target::{Connection, Entry, Target, Updates, answered, open};
 
 /// Bytes of an error's text that are passed on.
 const ERROR_BYTES_MAX: usize = 500;
@@ -34,6 +39,7 @@ const UPDATE_TRIES_MAX: usize = 10_000;
 /// A platform that listens there, as its administrator.
 #[derive(Clone, Debug)]
 pub(crate) struct Platform {
+    name: &'static str,
     address: SocketAddr,
     authorization: HeaderValue,
     /// Set when it is spoken to over TLS.
@@ -59,16 +65,24 @@ impl Platform {
     /// The same over TLS, as clients of a Kubernetes API server speak to it.
     pub(crate) fn secure(address: SocketAddr, kubeconfig: &Path) -> anyhow::Result<Self> {
         let config = read_kubeconfig(kubeconfig)?;
-        let authority = config["clusters"][0]["cluster"]["certificate-authority-data"].as_str();
-        let authority = authority.with_context(|| format!("{} holds no authority", kubeconfig.display()))?;
-        let authority = STANDARD.decode(authority).context("the authority is not base64")?;
+        let cluster = &config["clusters"][0]["cluster"];
+        let authority = match (cluster["certificate-authority-data"].as_str(), cluster["certificate-authority"].as_str()) {
+            (Some(encoded), _) => STANDARD.decode(encoded).context("the authority is not base64")?,
+            (None, Some(file)) => std::fs::read(file).with_context(|| format!("cannot read {file}"))?,
+            (None, None) => bail!("{} holds no authority", kubeconfig.display()),
+        };
         Self::new(address, kubeconfig)?.trusting(&authority)
     }
 
     pub(crate) fn with_token(address: SocketAddr, token: &str) -> anyhow::Result<Self> {
         let mut authorization = HeaderValue::from_str(&format!("Bearer {token}")).context("the token fits no header")?;
         authorization.set_sensitive(true);
-        Ok(Self { address, authorization, tls: None })
+        Ok(Self { name: "fermion", address, authorization, tls: None })
+    }
+
+    /// The same, called otherwise: another server that speaks the protocol, or another database.
+    pub(crate) fn called(self, name: &'static str) -> Self {
+        Self { name, ..self }
     }
 
     /// Over TLS, with certificates that these in PEM vouch for.
@@ -161,15 +175,17 @@ fn collection(folder: &str) -> String {
 }
 
 impl Target for Platform {
-    const NAME: &'static str = "fermion";
     type Connection = Http;
 
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
     async fn connect(&self) -> anyhow::Result<Http> {
-        let stream = open(self.address).await?;
-        let Some(tls) = &self.tls else { return self.handshake(stream).await };
-        let name = ServerName::IpAddress(self.address.ip().into());
-        let stream = answered("the TLS handshake", TlsConnector::from(tls.clone()).connect(name, stream)).await?;
-        self.handshake(stream).await
+        match self.stream().await? {
+            Either::Left(stream) => self.handshake(stream).await,
+            Either::Right(stream) => self.handshake(stream).await,
+        }
     }
 
     async fn prepare(&self, folder: &str) -> anyhow::Result<()> {
@@ -178,22 +194,47 @@ impl Target for Platform {
         http.call(Method::POST, "/api/v1/namespaces", namespace.to_string().into(), StatusCode::CREATED).await.map(drop)
     }
 
-    async fn watch(&self, folder: &str) -> anyhow::Result<mpsc::Receiver<Instant>> {
+    async fn watch(&self, folder: &str, watchers: usize, sightings: &Arc<Sightings>) -> anyhow::Result<Vec<Watcher>> {
         let mut http = self.connect().await?;
-        let list = http.call(Method::GET, &collection(folder), Bytes::new(), StatusCode::OK).await?;
+        let list = http.call(Method::GET, &format!("{}?limit=1", collection(folder)), Bytes::new(), StatusCode::OK).await?;
         let list: Value = serde_json::from_slice(&list).context("a list is JSON")?;
         let version = list["metadata"]["resourceVersion"].as_str().context("a list has a version")?;
-        let mut lines = self.watch_lines(&collection(folder), version).await?;
-        let (sender, receiver) = mpsc::channel(EVENTS_MAX);
-        tokio::spawn(async move {
-            while let Ok(Some(line)) = lines.next().await {
-                let now = Instant::now();
-                if line.starts_with(br#"{"type":"ADDED""#) && sender.send(now).await.is_err() {
-                    return;
-                }
-            }
-        });
-        Ok(receiver)
+        let request = format!(
+            "GET {}?watch=true&resourceVersion={version} HTTP/1.1\r\nhost: {}\r\nauthorization: {}\r\naccept: application/json\r\n\r\n",
+            collection(folder),
+            self.address,
+            self.authorization.to_str().context("a token is text")?,
+        );
+        let mut watches = Vec::with_capacity(watchers);
+        for _ in 0..watchers {
+            let (stream, request, sightings) = (self.stream().await?, request.clone(), sightings.clone());
+            let (begin, begun) = oneshot::channel();
+            watches.push(Watcher(tokio::spawn(async move {
+                let mut begin = Some(begin);
+                let begun = || {
+                    // Who waited for it may have given up.
+                    let _told = begin.take().map(|begin| begin.send(()));
+                };
+                let seen = || sightings.saw();
+                let ended = match stream {
+                    Either::Left(stream) => event_lines::read(stream, request.as_bytes(), begun, seen).await,
+                    Either::Right(stream) => event_lines::read(stream, request.as_bytes(), begun, seen).await,
+                };
+                sightings.broke(ended);
+            })));
+            answered("beginning a watch", begun).await?;
+        }
+        Ok(watches)
+    }
+}
+
+impl Platform {
+    /// A connection, encrypted if it has to be.
+    async fn stream(&self) -> anyhow::Result<Either<TcpStream, TlsStream<TcpStream>>> {
+        let stream = open(self.address).await?;
+        let Some(tls) = &self.tls else { return Ok(Either::Left(stream)) };
+        let name = ServerName::IpAddress(self.address.ip().into());
+        Ok(Either::Right(answered("the TLS handshake", TlsConnector::from(tls.clone()).connect(name, stream)).await?))
     }
 }
 

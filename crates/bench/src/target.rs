@@ -2,15 +2,15 @@
 
 use std::fmt::Debug;
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
-use tokio::sync::mpsc;
+
+use crate::sightings::{Sightings, Watcher};
 
 /// How long one request may take.
 pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
-/// Events of one watch that wait to be counted.
-pub(crate) const EVENTS_MAX: usize = 4096;
 
 /// An object of the load: its folder, a name of its own, and what it holds.
 #[derive(Clone, Debug)]
@@ -23,6 +23,17 @@ impl Entry {
     /// The object as it is sent, about 1 KB: a ConfigMap for the platform, the same bytes as a
     /// value for etcd.
     pub(crate) fn body(&self) -> Vec<u8> {
+        self.object().to_string().into_bytes()
+    }
+
+    /// The same with a label.
+    pub(crate) fn labelled(&self, key: &str, value: &str) -> Vec<u8> {
+        let mut object = self.object();
+        object["metadata"]["labels"][key] = value.into();
+        object.to_string().into_bytes()
+    }
+
+    fn object(&self) -> serde_json::Value {
         let filler = "0123456789abcdef".repeat(FILLER_REPEATS);
         serde_json::json!({
             "apiVersion": "v1",
@@ -30,8 +41,6 @@ impl Entry {
             "metadata": {"name": self.name, "namespace": self.folder},
             "data": {"filler": filler},
         })
-        .to_string()
-        .into_bytes()
     }
 }
 
@@ -40,9 +49,10 @@ const FILLER_REPEATS: usize = 56;
 
 /// Something objects can be written to and read from.
 pub(crate) trait Target: Clone + Debug + Send + Sync + 'static {
-    /// What it is called in the table.
-    const NAME: &'static str;
     type Connection: Connection;
+
+    /// What it is called in the table.
+    fn name(&self) -> &'static str;
 
     /// A connection of its own.
     fn connect(&self) -> impl Future<Output = anyhow::Result<Self::Connection>> + Send;
@@ -50,9 +60,10 @@ pub(crate) trait Target: Clone + Debug + Send + Sync + 'static {
     /// Makes folders that objects can be put in.
     fn prepare(&self, folder: &str) -> impl Future<Output = anyhow::Result<()>> + Send;
 
-    /// Everything that is written to the folder from now on, over a connection of its own. The
-    /// moments at which events arrived, in the order of the writes.
-    fn watch(&self, folder: &str) -> impl Future<Output = anyhow::Result<mpsc::Receiver<Instant>>> + Send;
+    /// So many watchers of everything that is written to the folder from now on, each over a
+    /// connection of its own. They tell what they see until they are dropped.
+    fn watch(&self, folder: &str, watchers: usize, sightings: &Arc<Sightings>)
+    -> impl Future<Output = anyhow::Result<Vec<Watcher>>> + Send;
 }
 
 /// One connection, used by one task at a time.

@@ -7,6 +7,10 @@ use crate::object::{Scope, Stored};
 /// Bytes of a text that is searched for.
 const SEARCH_BYTES_MAX: usize = 1_024;
 
+/// The most objects behind a page that are counted: to count a million takes longer than to read a
+/// page, and nobody asked.
+pub(crate) const REMAINING_MAX: u64 = 10_000;
+
 /// Which objects to list, and which page of them.
 #[derive(Clone, Debug)]
 pub struct ListQuery {
@@ -91,8 +95,8 @@ pub struct Page {
     pub revision: u64,
     /// `start_after` of the next page, if there are more.
     pub next: Option<(String, String)>,
-    /// How many objects follow this page, if there are more, and if the list is a plain one: by scope
-    /// alone.
+    /// How many objects follow this page, if there are more, if the list is a plain one (by scope
+    /// alone), and if they are no more than 10,000: beyond that nobody counts unasked.
     pub remaining: Option<u64>,
     /// How many objects the query is about, on whatever page, if that was asked for.
     pub total: Option<u64>,

@@ -137,8 +137,32 @@ impl Sql {
         sql.matching(query, revision).then_some(sql)
     }
 
+    /// The same for a plain list, which needs nothing of the log; counts to `limit` and no further.
+    pub(crate) fn bounded_count(dialect: Dialect, query: &ListQuery, revision: Option<u64>, limit: u64) -> Option<Self> {
+        let mut sql = Self::new(dialect);
+        sql.push("SELECT count(*) FROM (SELECT 1 FROM ");
+        if !sql.versions(query, revision) {
+            return None;
+        }
+        sql.push(" LIMIT ").integer(limit as i64).push(") AS counted");
+        Some(sql)
+    }
+
     /// `s`, the versions in the query's range, and `l`, their rows of the log, where they match.
     fn matching(&mut self, query: &ListQuery, revision: Option<u64>) -> bool {
+        if !self.versions(query, revision) {
+            return false;
+        }
+        self.push(" JOIN log AS l ON l.revision = s.revision WHERE true");
+        self.filter(&query.filter);
+        if let Some(search) = &query.search {
+            self.search(search);
+        }
+        true
+    }
+
+    /// `s`, the versions in the query's range.
+    fn versions(&mut self, query: &ListQuery, revision: Option<u64>) -> bool {
         self.push("(SELECT namespace, name, revision FROM objects WHERE ");
         if !self.range(query) {
             return false;
@@ -160,11 +184,7 @@ impl Sql {
             };
             self.push(") AS changed WHERE previous IS NOT NULL");
         }
-        self.push(") AS s JOIN log AS l ON l.revision = s.revision WHERE true");
-        self.filter(&query.filter);
-        if let Some(search) = &query.search {
-            self.search(search);
-        }
+        self.push(") AS s");
         true
     }
 

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result};
+use serde::de::DeserializeOwned;
 
 use super::etcd::Etcd;
 use super::kubernetes::Kubernetes;
@@ -29,25 +30,31 @@ impl<'a> Generator<'a> {
         command
     }
 
-    pub(super) fn api(&self, etcd: &Etcd) -> Result<Vec<Row>> {
-        measure(self.command("api").args(["--etcd", &etcd.address.to_string()]))
+    pub(super) fn beside_etcd(&self, etcd: &Etcd) -> Result<Vec<Row>> {
+        measure(self.command("etcd").args(["--etcd", &etcd.address.to_string()]))
     }
 
     /// Gives platform and etcd the same objects.
     pub(super) fn fill(&self, etcd: &Etcd) -> Result<()> {
-        measure(self.command("fill").args(["--etcd", &etcd.address.to_string()])).map(drop)
+        measure::<Row>(self.command("fill").args(["--etcd", &etcd.address.to_string()])).map(drop)
     }
 
-    /// Both under load.
-    pub(super) fn beside_kubernetes(&self, peer: &Kubernetes) -> Result<Vec<Row>> {
-        measure(peer.arguments(&mut self.command("kubernetes")))
+    /// The platform, the same on PostgreSQL, and kube-apiserver under load.
+    pub(super) fn beside_kubernetes(&self, postgres: &Platform, peer: &Kubernetes) -> Result<Vec<Row>> {
+        measure(&mut self.among_three(postgres, peer))
     }
 
-    /// Gives both so many objects.
-    pub(super) fn fill_beside_kubernetes(&self, peer: &Kubernetes, objects: usize) -> Result<()> {
-        let mut command = self.command("kubernetes");
-        command.args(["--fill", &objects.to_string()]);
-        measure(peer.arguments(&mut command)).map(drop)
+    /// Gives all three so many objects.
+    pub(super) fn fill_beside_kubernetes(&self, postgres: &Platform, peer: &Kubernetes, objects: usize) -> Result<()> {
+        measure::<Row>(self.among_three(postgres, peer).args(["--fill", &objects.to_string()])).map(drop)
+    }
+
+    fn among_three(&self, postgres: &Platform, peer: &Kubernetes) -> Command {
+        let mut command = self.command("api");
+        command.args(["--postgres", &postgres.address.to_string()]);
+        command.arg("--postgres-kubeconfig").arg(postgres.kubeconfig());
+        peer.arguments(&mut command);
+        command
     }
 
     pub(super) fn start(&self, podman: &Podman, image: &str) -> Result<Vec<Row>> {
@@ -59,7 +66,8 @@ impl<'a> Generator<'a> {
     }
 }
 
-fn measure(command: &mut Command) -> Result<Vec<Row>> {
+/// Runs the load generator and reads the figures that it prints.
+pub(super) fn measure<F: DeserializeOwned>(command: &mut Command) -> Result<Vec<F>> {
     let output = process::run(command, "what failed is told above; is the machine very busy?")?;
     serde_json::from_str(&output.stdout).context("the load generator printed no figures")
 }

@@ -64,7 +64,7 @@ pub(super) fn measure(console: &Console, programs: &Programs, place: &Path) -> R
 }
 
 fn row(metric: &str, unit: &str, ours: f64, peer: f64) -> Row {
-    Row { metric: metric.to_owned(), unit: unit.to_owned(), better: Better::Lower, ours, peer, peer_name: PEER.to_owned() }
+    Row { metric: metric.to_owned(), unit: unit.to_owned(), better: Better::Lower, ours, peer, peer_name: PEER.to_owned(), postgres: None }
 }
 
 fn milliseconds(duration: Duration) -> f64 {
@@ -76,15 +76,25 @@ fn median(mut samples: Vec<Duration>) -> Duration {
     samples.get(samples.len() / 2).copied().unwrap_or_default()
 }
 
-/// Memory of a process that is in the machine's memory now, shared program text included.
-pub(super) fn resident_mb(pid: u32) -> Result<f64> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).context("the process has ended")?;
-    let kb = resident_kb(&status).context("/proc/PID/status has no VmRSS")?;
+/// The same of processes that share much of it, each page counted once, in parts.
+pub(super) fn shared_mb(pids: &[u32]) -> Result<f64> {
+    let mut kb = 0.0;
+    for pid in pids {
+        let Ok(rollup) = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")) else { continue };
+        kb += kb_of(&rollup, "Pss:").context("/proc/PID/smaps_rollup has no Pss")?;
+    }
     Ok(kb * 1024.0 / 1e6)
 }
 
-fn resident_kb(status: &str) -> Option<f64> {
-    status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?.trim().strip_suffix(" kB")?.parse().ok()
+/// Memory of a process that is in the machine's memory now, shared program text included.
+pub(super) fn resident_mb(pid: u32) -> Result<f64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).context("the process has ended")?;
+    let kb = kb_of(&status, "VmRSS:").context("/proc/PID/status has no VmRSS")?;
+    Ok(kb * 1024.0 / 1e6)
+}
+
+fn kb_of(status: &str, name: &str) -> Option<f64> {
+    status.lines().find_map(|line| line.strip_prefix(name))?.trim().strip_suffix(" kB")?.parse().ok()
 }
 
 /// Time that all threads of a process have run so far.
@@ -107,7 +117,7 @@ mod tests {
 
     #[test]
     fn the_kernels_numbers_are_read() {
-        assert_eq!(resident_kb("VmHWM:\t  99 kB\nVmRSS:\t   12345 kB\nThreads:\t3"), Some(12345.0));
+        assert_eq!(kb_of("VmHWM:\t  99 kB\nVmRSS:\t   12345 kB\nThreads:\t3", "VmRSS:"), Some(12345.0));
         let stat = "42 (a b) c) S 1 42 42 0 -1 4194560 100 0 0 0 250 50 0 0 20 0 9 0 12345";
         assert_eq!(processor_ticks(stat), Some(300));
         assert_eq!(processor_ticks("42"), None);

@@ -6,9 +6,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
+
+use serde_json::json;
 
 use super::etcd::Etcd;
+use super::idle;
 use super::spawned::{Spawned, free_address};
 use crate::{process, tools};
 
@@ -19,16 +22,18 @@ const BUILT: &str = "tools/kube-v1.20.2/kube-apiserver";
 /// The administrator's token; the server listens on loopback and lives for minutes.
 const TOKEN: &str = "benchmark";
 
-/// The program, built before.
-pub(super) fn program() -> Result<PathBuf> {
+/// The program, if one was built before, or where it should be.
+pub(super) fn program() -> Result<Result<PathBuf, PathBuf>> {
     let path = match std::env::var_os(VARIABLE) {
         Some(path) => PathBuf::from(path),
         None => tools::cache()?.join(BUILT),
     };
-    if !path.is_file() {
-        bail!("there is no kube-apiserver at {}\n  `cargo xtask compare` builds one, or name yours in {VARIABLE}", path.display());
-    }
-    Ok(path)
+    Ok(if path.is_file() { Ok(path) } else { Err(path) })
+}
+
+/// How one comes there.
+pub(super) fn advice(missing: &Path) -> String {
+    format!("there is no kube-apiserver at {}: `cargo xtask compare` builds one, or name yours in {VARIABLE}", missing.display())
 }
 
 pub(super) struct Kubernetes {
@@ -54,7 +59,7 @@ impl Kubernetes {
         }
         let tokens = folder.join("tokens");
         fs::write(&tokens, format!("{TOKEN},admin,admin,system:masters\n")).context("cannot write a token")?;
-        let etcd = Etcd::start(&folder.join("etcd"))?;
+        let etcd = Etcd::start_with_room(&folder.join("etcd"))?;
         let begun = Instant::now();
         let address = free_address()?;
         let mut command = Command::new(program);
@@ -90,9 +95,18 @@ impl Kubernetes {
         command.arg("--authority").arg(self.folder.join("certificates/apiserver.crt"))
     }
 
-    /// The processes: the API server and etcd.
-    pub(super) fn pids(&self) -> [u32; 2] {
-        [self.process.pid(), self.etcd.pid()]
+    /// A file that says how it is reached, and by whom.
+    pub(super) fn kubeconfig(&self) -> Result<PathBuf> {
+        let file = self.folder.join("kubeconfig");
+        let authority = self.folder.join("certificates/apiserver.crt");
+        let config = json!({"clusters": [{"cluster": {"certificate-authority": authority}}], "users": [{"user": {"token": TOKEN}}]});
+        fs::write(&file, config.to_string()).with_context(|| format!("cannot write {}", file.display()))?;
+        Ok(file)
+    }
+
+    /// Memory of both processes, the API server and etcd.
+    pub(super) fn resident_mb(&self) -> Result<f64> {
+        Ok(idle::resident_mb(self.process.pid())? + idle::resident_mb(self.etcd.pid())?)
     }
 
     pub(super) fn stop(self) -> Result<()> {
@@ -101,9 +115,10 @@ impl Kubernetes {
     }
 
     /// Stops both and starts them again on the same data.
-    pub(super) fn restart(self) -> Result<Self> {
-        self.process.stop()?;
-        self.etcd.stop()?;
-        Self::start(&self.program, &self.generator, &self.folder)
+    pub(super) fn restart(&mut self) -> Result<()> {
+        self.process.ask_to_stop()?;
+        self.etcd.ask_to_stop()?;
+        *self = Self::start(&self.program, &self.generator, &self.folder)?;
+        Ok(())
     }
 }

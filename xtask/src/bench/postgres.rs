@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 
@@ -35,8 +36,34 @@ impl Postgres {
         run(program("initdb").args(["--username=postgres", "--auth=trust", "--pgdata"]).arg(&data))?;
         let settings = format!("port = {port}\nlisten_addresses = '127.0.0.1'\nunix_socket_directories = ''\nmax_connections = 200\n");
         fs::write(data.join("postgresql.auto.conf"), settings).context("cannot write PostgreSQL's settings")?;
+        let mut postgres = Self { folder: folder.to_owned(), url: format!("postgres://postgres@127.0.0.1:{port}/postgres"), runs: false };
+        postgres.launch()?;
+        Ok(postgres)
+    }
+
+    fn launch(&mut self) -> Result<()> {
+        let data = self.folder.join("data");
         run(program("pg_ctl").args(["start", "--wait", "--silent", "--log"]).arg(data.join("log")).arg("--pgdata").arg(&data))?;
-        Ok(Self { folder: folder.to_owned(), url: format!("postgres://postgres@127.0.0.1:{port}/postgres"), runs: true })
+        self.runs = true;
+        Ok(())
+    }
+
+    /// Stops it and starts it again on the same data. Says how long the start took.
+    pub(super) fn restart(&mut self) -> Result<Duration> {
+        self.runs = false;
+        run(&mut self.stopping("fast"))?;
+        let begun = Instant::now();
+        self.launch()?;
+        Ok(begun.elapsed())
+    }
+
+    /// The server process and those that serve its clients.
+    pub(super) fn pids(&self) -> Result<Vec<u32>> {
+        let file = self.folder.join("data/postmaster.pid");
+        let text = fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
+        let first: u32 = text.lines().next().and_then(|line| line.parse().ok()).context("postmaster.pid begins with a number")?;
+        let children = fs::read_to_string(format!("/proc/{first}/task/{first}/children")).context("PostgreSQL has ended")?;
+        Ok(std::iter::once(first).chain(children.split_whitespace().filter_map(|pid| pid.parse().ok())).collect())
     }
 
     pub(super) fn stop(mut self) -> Result<()> {

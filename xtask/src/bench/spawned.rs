@@ -57,8 +57,13 @@ impl Spawned {
         }
     }
 
-    /// Asks it to stop and waits until it has.
+    /// Stops it.
     pub(super) fn stop(mut self) -> Result<()> {
+        self.ask_to_stop()
+    }
+
+    /// Asks it to stop and waits until it has.
+    pub(super) fn ask_to_stop(&mut self) -> Result<()> {
         let pid = Pid::from_child(&self.child);
         kill_process(pid, Signal::TERM).context("cannot signal a process")?;
         let begun = Instant::now();

@@ -20,21 +20,24 @@ pub(super) struct Row {
     pub(super) ours: f64,
     pub(super) peer: f64,
     pub(super) peer_name: String,
+    /// Ours with the data in PostgreSQL, where that was measured too.
+    pub(super) postgres: Option<f64>,
 }
 
 impl Row {
-    /// How many times better ours is; nothing when one of the two was too small to measure.
-    fn ratio(&self) -> Option<f64> {
+    /// How many times better than the peer's a value of ours is; nothing when one of the two was too
+    /// small to measure.
+    fn ratio(&self, ours: f64) -> Option<f64> {
         let (above, below) = match self.better {
-            Better::Higher => (self.ours, self.peer),
-            Better::Lower => (self.peer, self.ours),
+            Better::Higher => (ours, self.peer),
+            Better::Lower => (self.peer, ours),
         };
         (above > 0.0 && below > 0.0).then(|| above / below)
     }
 }
 
-/// `{name, rows: [{metric, unit, ours, peer, peer_name, ratio}]}`; a ratio above 1 is in our
-/// favour.
+/// `{name, rows: [{metric, unit, ours, peer, peer_name, ratio, postgres, postgres_ratio}]}`; a
+/// ratio above 1 is in our favour, and the last two are null where PostgreSQL was not measured.
 pub(super) fn json(name: &str, rows: &[Row]) -> Value {
     let rows: Vec<Value> = rows
         .iter()
@@ -45,49 +48,63 @@ pub(super) fn json(name: &str, rows: &[Row]) -> Value {
                 "ours": row.ours,
                 "peer": row.peer,
                 "peer_name": row.peer_name,
-                "ratio": row.ratio(),
+                "ratio": row.ratio(row.ours),
+                "postgres": row.postgres,
+                "postgres_ratio": row.postgres.and_then(|value| row.ratio(value)),
             })
         })
         .collect();
     json!({"name": name, "rows": rows})
 }
 
+/// Whether a column holds words, to the left, or numbers, to the right.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Align {
+    Left,
+    Right,
+}
+
 /// A table that is also Markdown.
 pub(super) fn text(rows: &[Row]) -> String {
-    let head = ["metric", "unit", "ours", "peer", "peer's name", "ratio"].map(str::to_owned);
-    let body = rows.iter().map(|row| {
-        let ratio = row.ratio().map_or_else(|| "-".to_owned(), digits);
-        [row.metric.clone(), row.unit.clone(), digits(row.ours), digits(row.peer), row.peer_name.clone(), ratio]
-    });
-    let cells: Vec<[String; 6]> = std::iter::once(head).chain(body).collect();
-    let mut widths = [0; 6];
-    for line in &cells {
-        for (width, cell) in widths.iter_mut().zip(line) {
-            *width = (*width).max(cell.chars().count());
-        }
+    use Align::{Left, Right};
+    let ratio = |row: &Row, ours: Option<f64>| ours.and_then(|value| row.ratio(value)).map_or_else(|| "-".to_owned(), digits);
+    let mut columns = vec![
+        column("metric", Left, rows, |row| row.metric.clone()),
+        column("unit", Left, rows, |row| row.unit.clone()),
+        column("ours", Right, rows, |row| digits(row.ours)),
+        column("peer", Right, rows, |row| digits(row.peer)),
+        column("peer's name", Left, rows, |row| row.peer_name.clone()),
+        column("ratio", Right, rows, |row| ratio(row, Some(row.ours))),
+    ];
+    if rows.iter().any(|row| row.postgres.is_some()) {
+        columns.insert(3, column("on PostgreSQL", Right, rows, |row| row.postgres.map_or_else(|| "-".to_owned(), digits)));
+        columns.push(column("ratio on PostgreSQL", Right, rows, |row| ratio(row, row.postgres)));
     }
-    let mut lines: Vec<String> = cells.iter().map(|line| row_of(line, &widths)).collect();
-    let rules: Vec<String> = widths
-        .iter()
-        .enumerate()
-        .map(|(column, width)| if is_number(column) { format!("{}:", "-".repeat(width + 1)) } else { "-".repeat(width + 2) })
-        .collect();
-    lines.insert(1, format!("|{}|", rules.join("|")));
+    let mut lines: Vec<String> = (0..=rows.len()).map(|line| row_of(&columns, |column| column.0[line].clone())).collect();
+    let rule = columns.iter().map(|(cells, align)| {
+        let width = width(cells);
+        if *align == Right { format!("{}:", "-".repeat(width + 1)) } else { "-".repeat(width + 2) }
+    });
+    lines.insert(1, format!("|{}|", rule.collect::<Vec<_>>().join("|")));
     lines.join("\n")
 }
 
-fn row_of(cells: &[String; 6], widths: &[usize; 6]) -> String {
-    let padded: Vec<String> = cells
-        .iter()
-        .zip(widths)
-        .enumerate()
-        .map(|(column, (cell, &width))| if is_number(column) { format!(" {cell:>width$} ") } else { format!(" {cell:<width$} ") })
-        .collect();
-    format!("|{}|", padded.join("|"))
+type Column = (Vec<String>, Align);
+
+fn column(head: &str, align: Align, rows: &[Row], cell: impl Fn(&Row) -> String) -> Column {
+    (std::iter::once(head.to_owned()).chain(rows.iter().map(cell)).collect(), align)
 }
 
-fn is_number(column: usize) -> bool {
-    matches!(column, 2 | 3 | 5)
+fn width(cells: &[String]) -> usize {
+    cells.iter().map(|cell| cell.chars().count()).max().unwrap_or_default()
+}
+
+fn row_of(columns: &[Column], cell: impl Fn(&Column) -> String) -> String {
+    let padded = columns.iter().map(|column| {
+        let (cell, width) = (cell(column), width(&column.0));
+        if column.1 == Align::Right { format!(" {cell:>width$} ") } else { format!(" {cell:<width$} ") }
+    });
+    format!("|{}|", padded.collect::<Vec<_>>().join("|"))
 }
 
 /// Three digits that mean something.
@@ -104,14 +121,15 @@ mod tests {
     use super::*;
 
     fn row(better: Better, ours: f64, peer: f64) -> Row {
-        Row { metric: "m".to_owned(), unit: "ms".to_owned(), better, ours, peer, peer_name: "etcd".to_owned() }
+        Row { metric: "m".to_owned(), unit: "ms".to_owned(), better, ours, peer, peer_name: "etcd".to_owned(), postgres: None }
     }
 
     #[test]
     fn a_ratio_above_one_is_in_our_favour() {
-        assert_eq!(row(Better::Higher, 30.0, 10.0).ratio(), Some(3.0));
-        assert_eq!(row(Better::Lower, 30.0, 10.0).ratio(), Some(1.0 / 3.0));
-        assert_eq!(row(Better::Lower, 0.0, 10.0).ratio(), None);
+        let ratio = |row: Row| row.ratio(row.ours);
+        assert_eq!(ratio(row(Better::Higher, 30.0, 10.0)), Some(3.0));
+        assert_eq!(ratio(row(Better::Lower, 30.0, 10.0)), Some(1.0 / 3.0));
+        assert_eq!(ratio(row(Better::Lower, 0.0, 10.0)), None);
     }
 
     #[test]
@@ -126,9 +144,22 @@ mod tests {
     }
 
     #[test]
+    fn postgresql_has_columns_where_it_was_measured() {
+        let text = text(&[Row { postgres: Some(50.0), ..row(Better::Lower, 10.0, 100.0) }]);
+        let expected = "\
+| metric | unit | ours | on PostgreSQL | peer | peer's name | ratio | ratio on PostgreSQL |
+|--------|------|-----:|--------------:|-----:|-------------|------:|--------------------:|
+| m      | ms   | 10.0 |          50.0 |  100 | etcd        |  10.0 |                2.00 |";
+        assert_eq!(text, expected);
+    }
+
+    #[test]
     fn programs_get_every_field() {
         let json = json("start", &[row(Better::Higher, 4.0, 2.0)]);
         assert_eq!(json["name"], "start");
-        assert_eq!(json["rows"][0], json!({"metric": "m", "unit": "ms", "ours": 4.0, "peer": 2.0, "peer_name": "etcd", "ratio": 2.0}));
+        assert_eq!(
+            json["rows"][0],
+            json!({"metric": "m", "unit": "ms", "ours": 4.0, "peer": 2.0, "peer_name": "etcd", "ratio": 2.0, "postgres": null, "postgres_ratio": null})
+        );
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fermion_store::{ListQuery, Scope};
+use futures::future::try_join_all;
 use serde_json::{Value, json};
 
 use super::RBAC;
@@ -12,6 +13,7 @@ use super::default_roles::{aggregate, cluster_role_bindings, cluster_roles, repa
 use super::follow::CLUSTER_ROLES;
 use crate::Api;
 use crate::admission::Origin;
+use crate::catalog::Resource;
 use crate::error::Result;
 use crate::identity::Identity;
 use crate::patch::PatchKind;
@@ -43,30 +45,32 @@ impl Api {
         Ok(())
     }
 
+    /// All at the same time, so that the store commits them together.
     async fn repair(&self, plural: &str, defaults: Vec<Value>) -> Result<()> {
-        let caller = Identity::component("apiserver");
         let resource = self.catalog().find(RBAC, "v1", plural).expect("roles and bindings are served").clone();
-        for default in defaults {
-            let key = resource.key(None, default["metadata"]["name"].as_str().unwrap_or_default());
-            let stored = match self.read(&resource, &key).await {
-                Ok(stored) => parse_stored(&stored)?,
-                Err(error) if error.reason == "NotFound" => {
-                    match self.create(&caller, &resource, None, default, &WriteOptions::of_server()).await {
-                        // Another server was quicker.
-                        Err(error) if error.reason != "AlreadyExists" => return Err(error),
-                        _ => continue,
-                    }
-                }
-                Err(error) => return Err(error),
-            };
-            let Some(new) = repaired(&stored, &default) else { continue };
-            match self.update(Origin::of(&caller), &resource, key, new, &WriteOptions::of_server()).await {
-                // Somebody changed it meanwhile; the next start looks again.
-                Err(error) if error.reason != "Conflict" => return Err(error),
-                _ => {}
+        try_join_all(defaults.into_iter().map(|default| self.repair_one(&resource, default))).await.map(drop)
+    }
+
+    async fn repair_one(&self, resource: &Arc<Resource>, default: Value) -> Result<()> {
+        let caller = Identity::component("apiserver");
+        let key = resource.key(None, default["metadata"]["name"].as_str().unwrap_or_default());
+        let stored = match self.read(resource, &key).await {
+            Ok(stored) => parse_stored(&stored)?,
+            Err(error) if error.reason == "NotFound" => {
+                return match self.create(&caller, resource, None, default, &WriteOptions::of_server()).await {
+                    // Another server was quicker.
+                    Err(error) if error.reason != "AlreadyExists" => Err(error),
+                    _ => Ok(()),
+                };
             }
+            Err(error) => return Err(error),
+        };
+        let Some(new) = repaired(&stored, &default) else { return Ok(()) };
+        match self.update(Origin::of(&caller), resource, key, new, &WriteOptions::of_server()).await {
+            // Somebody changed it meanwhile; the next start looks again.
+            Err(error) if error.reason != "Conflict" => Err(error),
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     /// Gives every ClusterRole with an `aggregationRule` the rules of those it selects; answers
@@ -77,20 +81,23 @@ impl Api {
         let listed = self.store.list(ListQuery::all(Scope::all(CLUSTER_ROLES))).await;
         let page = listed.map_err(|error| crate::error::ApiError::from_store(&error, resource.about("")))?;
         let roles = page.items.iter().map(parse_stored).collect::<Result<Vec<Value>>>()?;
-        let mut changed = 0;
-        for role in roles.iter().filter(|role| !role["aggregationRule"].is_null()) {
+        let changes = roles.iter().filter(|role| !role["aggregationRule"].is_null()).filter_map(|role| {
             let rules = aggregate(role, &roles);
             if role["rules"].as_array().map_or(&[][..], Vec::as_slice) == rules {
-                continue;
+                return None;
             }
             let key = resource.key(None, role["metadata"]["name"].as_str().unwrap_or_default());
             let patch = json!({"rules": rules});
-            match self.patch(Origin::of(&caller), &resource, key, PatchKind::Merge, &patch, &WriteOptions::of_server()).await {
-                Err(error) if error.reason != "NotFound" => return Err(error),
-                _ => changed += 1,
-            }
-        }
-        Ok(changed)
+            let (caller, resource) = (&caller, &resource);
+            Some(async move {
+                match self.patch(Origin::of(caller), resource, key, PatchKind::Merge, &patch, &WriteOptions::of_server()).await {
+                    Err(error) if error.reason != "NotFound" => Err(error),
+                    _ => Ok(()),
+                }
+            })
+        });
+        // The store commits those together that come together.
+        Ok(try_join_all(changes).await?.len())
     }
 
     async fn keep_aggregating(&self) {

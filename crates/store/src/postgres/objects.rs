@@ -6,7 +6,7 @@ use tokio_postgres::Row;
 use super::schema::{EXTENT, read_extent};
 use super::session::Session;
 use crate::error::Error;
-use crate::list::{ListQuery, Page};
+use crate::list::{ListQuery, Page, REMAINING_MAX};
 use crate::object::{Key, Scope, Stored};
 use crate::sql::{Dialect, Sql};
 
@@ -73,8 +73,9 @@ pub(super) async fn page(session: &Session, query: &ListQuery) -> Result<Page, E
         }
         if query.is_plain() {
             let rest = ListQuery { start_after: page.next.clone(), ..query.clone() };
-            if let Some(rest) = Sql::count(Dialect::Postgres, &rest, query.at_revision) {
-                page.remaining = Some(count(&session.query_sql(&rest).await.map_err(database)?));
+            if let Some(rest) = Sql::bounded_count(Dialect::Postgres, &rest, query.at_revision, REMAINING_MAX + 1) {
+                let remaining = count(&session.query_sql(&rest).await.map_err(database)?);
+                page.remaining = (remaining <= REMAINING_MAX).then_some(remaining);
             }
         }
     }

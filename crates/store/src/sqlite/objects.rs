@@ -10,7 +10,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 
 use super::schema::extent;
 use crate::error::Error;
-use crate::list::{ListQuery, Page};
+use crate::list::{ListQuery, Page, REMAINING_MAX};
 use crate::object::{Key, Scope, Stored};
 use crate::sql::{Dialect, Param, Sql};
 
@@ -132,7 +132,7 @@ fn plain_page(transaction: &Connection, query: &ListQuery, revision: u64, newest
         };
         if remaining > 0 {
             page.next = Some(last);
-            page.remaining = Some(remaining);
+            page.remaining = (remaining <= REMAINING_MAX).then_some(remaining);
         }
     }
     Ok(page)
@@ -252,14 +252,9 @@ impl<'a> Range<'a> {
         Key { resource: self.scope.resource.clone(), namespace: previous_namespace.clone(), name: Arc::from(name) }
     }
 
-    /// How many objects there were before `changes`.
+    /// How many objects there were before `changes`; or any number above [`REMAINING_MAX`] if there
+    /// were more than that.
     fn count(&self, connection: &Connection, changes: &Changes) -> Result<u64, Error> {
-        let sql = format!("SELECT count(*) FROM objects WHERE {}", self.conditions);
-        let now = connection
-            .prepare_cached(&sql)
-            .map_err(database)?
-            .query_row(params_from_iter(&self.values), |row| row.get::<_, i64>(0))
-            .map_err(database)? as u64;
         let start = self.after.map_or(Bound::Unbounded, |after| Bound::Excluded(after.clone()));
         let (mut came, mut went) = (0, 0);
         for change in changes.range((start, Bound::Unbounded)).map(|(_, change)| change) {
@@ -269,6 +264,14 @@ impl<'a> Range<'a> {
                 (None, false) | (Some(_), true) => {}
             }
         }
+        let sql = format!("SELECT count(*) FROM (SELECT 1 FROM objects WHERE {} LIMIT ?)", self.conditions);
+        let mut values = self.values.clone();
+        values.push(((REMAINING_MAX + 1 + came) as i64).into());
+        let now = connection
+            .prepare_cached(&sql)
+            .map_err(database)?
+            .query_row(params_from_iter(values), |row| row.get::<_, i64>(0))
+            .map_err(database)? as u64;
         Ok((now + went).saturating_sub(came))
     }
 }
