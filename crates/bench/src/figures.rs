@@ -30,7 +30,8 @@ pub(crate) struct Figure {
 pub(crate) struct Value {
     pub(crate) metric: &'static str,
     pub(crate) unit: &'static str,
-    pub(crate) value: f64,
+    #[serde(rename = "value")]
+    pub(crate) number: f64,
 }
 
 impl Figure {

@@ -91,11 +91,11 @@ async fn measure(target: &Platform, objects: usize) -> anyhow::Result<Vec<Value>
 
     let deliveries = deliveries(target, connection, &folder).await?;
     Ok(vec![
-        Value { metric: "durable creates", unit: "1/s", value: creates.per_second() },
-        Value { metric: "gets", unit: "1/s", value: gets.per_second() },
-        Value { metric: "first page of 500", unit: "ms", value: milliseconds(page.at(0.5)) },
-        Value { metric: "100 objects by label", unit: "ms", value: milliseconds(selected.at(0.5)) },
-        Value { metric: "write to 100 watchers, p99", unit: "ms", value: milliseconds(deliveries.at(0.99)) },
+        Value { metric: "durable creates", unit: "1/s", number: creates.per_second() },
+        Value { metric: "gets", unit: "1/s", number: gets.per_second() },
+        Value { metric: "first page of 500", unit: "ms", number: milliseconds(page.at(0.5)) },
+        Value { metric: "100 objects by label", unit: "ms", number: milliseconds(selected.at(0.5)) },
+        Value { metric: "write to 100 watchers, p99", unit: "ms", number: milliseconds(deliveries.at(0.99)) },
     ])
 }
 

@@ -64,7 +64,7 @@ pub(super) fn measure(console: &Console, programs: &Programs, place: &Path, argu
     let mut values = Values::read(&csv)?;
     for contender in arguments.only.map_or(Contender::ALL.to_vec(), |only| vec![only]) {
         let folder = place.join(format!("{contender:?}").to_lowercase());
-        let Some(mut server) = Server::start(console, programs, &folder, contender)? else { continue };
+        let Some(mut server) = Server::start(console, programs, place, &folder, contender)? else { continue };
         values.forget(contender.as_str());
         let mut there = 0;
         for step in STEPS.into_iter().filter(|step| *step <= arguments.objects_max) {
@@ -92,13 +92,14 @@ enum Server {
 
 impl Server {
     /// Nothing, if this machine has no such server.
-    fn start(console: &Console, programs: &Programs, folder: &Path, contender: Contender) -> Result<Option<Self>> {
+    fn start(console: &Console, programs: &Programs, place: &Path, folder: &Path, contender: Contender) -> Result<Option<Self>> {
         std::fs::create_dir(folder).with_context(|| format!("cannot create {}", folder.display()))?;
         let home: PathBuf = folder.join("h");
         Ok(Some(match contender {
             Contender::Sqlite => Self::Sqlite(Platform::start(&programs.fermion, &home, Node::None)?),
             Contender::Postgres => {
-                let database = Postgres::start(&folder.join("pg"))?;
+                // Directly in the place, which is what it opens for PostgreSQL's own user.
+                let database = Postgres::start(&place.join("pg"))?;
                 let url = database.url.clone();
                 Self::Postgres(Platform::start_on(&programs.fermion, &home, Node::None, Some(url))?, database)
             }
