@@ -3,6 +3,7 @@
 mod checks;
 pub mod dev_environment;
 pub mod inference_service;
+pub mod scheduling;
 pub mod training_job;
 pub mod workload;
 
@@ -11,9 +12,9 @@ pub use inference_service::{InferenceService, InferenceServiceSpec, InferenceSer
 pub use training_job::{TrainingJob, TrainingJobSpec, TrainingJobStatus};
 pub use workload::{Workload, WorkloadSpec, WorkloadStatus};
 
-/// The queue used when none is named.
+/// The queue used when none is named and nobody knows of another default.
 pub(crate) fn default_queue() -> String {
-    "default".to_owned()
+    crate::compute::queue::DEFAULT.to_owned()
 }
 
 /// The highest and lowest `priority` of a workload.

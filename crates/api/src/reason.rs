@@ -43,6 +43,8 @@ pub const REFUSED: &str = "Refused";
 pub const NODE_STATUS_UNKNOWN: &str = "NodeStatusUnknown";
 /// A pod's node stopped reporting for so long that the pod counts as lost.
 pub const NODE_LOST: &str = "NodeLost";
+/// Nodes that are named are not there.
+pub const NODES_MISSING: &str = "NodesMissing";
 /// A container ends again and again.
 pub const CRASH_LOOP: &str = "CrashLoop";
 /// Replicas did not become ready in time.

@@ -239,6 +239,12 @@ mod tests {
             serde_json::json!({"apiVersion": "compute.fermion.dev/v1alpha1", "kind": "Queue", "metadata": {"name": "a"}, "spec": {}}),
         )
         .expect("fine");
-        assert_eq!(object["spec"], serde_json::json!({"pool": "local", "priority": 0, "state": "UP"}));
+        assert_eq!(
+            object["spec"],
+            serde_json::json!({
+                "pool": "local", "priority": 0, "state": "UP", "default": false, "weight": 1, "maxTime": "UNLIMITED",
+                "oversubscribe": {"mode": "NO"}, "jobOrder": "Priority",
+            })
+        );
     }
 }

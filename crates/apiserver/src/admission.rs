@@ -16,6 +16,8 @@
 mod connection;
 pub(crate) mod lifecycle;
 pub(crate) mod limits;
+pub(crate) mod partitions;
+pub(crate) mod queues;
 mod service_account;
 pub(crate) mod webhook;
 
@@ -102,10 +104,12 @@ enum Hook {
     NamespaceLifecycle,
     ServiceAccount,
     LimitRanges,
+    Queues,
+    Partitions,
 }
 
 /// In the order they run. A namespace that does not take objects is told before anything else.
-const HOOKS: [Hook; 3] = [Hook::NamespaceLifecycle, Hook::ServiceAccount, Hook::LimitRanges];
+const HOOKS: [Hook; 5] = [Hook::NamespaceLifecycle, Hook::ServiceAccount, Hook::LimitRanges, Hook::Queues, Hook::Partitions];
 
 impl Hook {
     /// Changes an object, or refuses it.
@@ -120,6 +124,13 @@ impl Hook {
                 limits::set_defaults(&limits::ranges(api, request).await?, object);
                 Ok(())
             }
+            Self::Queues => {
+                if let Some(queues) = queues::queues(api, request).await? {
+                    queues.complete(request, object);
+                }
+                Ok(())
+            }
+            Self::Partitions => Ok(()),
         }
     }
 
@@ -129,6 +140,12 @@ impl Hook {
             (Self::NamespaceLifecycle, _) => lifecycle::check_deletion(request),
             (Self::LimitRanges, Some(object)) => limits::check(&limits::ranges(api, request).await?, request, object),
             (Self::LimitRanges, None) | (Self::ServiceAccount, _) => Ok(()),
+            (Self::Queues, _) => match (queues::queues(api, request).await?, object) {
+                (Some(queues), Some(object)) => queues.check(request, object),
+                (Some(queues), None) => queues.check_deletion(request),
+                (None, _) => Ok(()),
+            },
+            (Self::Partitions, object) => partitions::check(api, request, object).await,
         }
     }
 }

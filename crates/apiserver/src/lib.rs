@@ -72,7 +72,7 @@ pub use identity::{ADMINISTRATORS, AUTHENTICATED, COMPONENTS, Identity, TokenSig
 pub use platform_keys::{PlatformKeys, PlatformKeysError};
 
 use admission::webhook::{TargetPolicy, Webhooks};
-use admission::{lifecycle, limits};
+use admission::{lifecycle, limits, partitions, queues};
 use authorize::follow::Access;
 use catalog::Catalog;
 use definitions::Definitions;
@@ -96,6 +96,9 @@ pub struct Api {
     webhooks: Webhooks,
     namespaces: Followed<lifecycle::Phase>,
     limit_ranges: Followed<serde_json::Value>,
+    queues: Followed<fermion_api::compute::Queue>,
+    partitions: Followed<fermion_api::compute::Partition>,
+    resource_groups: Followed<fermion_api::compute::ResourceGroup>,
     quotas: Quotas,
     fairness: Fairness,
     /// Shared by all watches.
@@ -153,6 +156,9 @@ impl Api {
             webhooks: Webhooks::new(TargetPolicy { allow_local: options.allow_local_webhooks }),
             namespaces: Followed::new(lifecycle::NAMESPACES, lifecycle::read),
             limit_ranges: Followed::new(limits::LIMIT_RANGES, limits::read),
+            queues: Followed::new(queues::QUEUES, queues::read),
+            partitions: Followed::new(partitions::PARTITIONS, partitions::read),
+            resource_groups: Followed::new(partitions::RESOURCE_GROUPS, partitions::read),
             quotas: Quotas::new(),
             fairness: Fairness::new(),
             readings: Arc::default(),

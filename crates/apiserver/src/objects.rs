@@ -51,8 +51,10 @@ pub(crate) fn begin(resource: &Resource, object: &mut Value, uid: &str, now: Tim
         }
     }
     drop_empty(metadata);
+    // As in Kubernetes: whoever makes a node may say at once what it has.
     if resource.has_status()
         && !resource.is_core("namespaces")
+        && !resource.is_core("nodes")
         && let Some(object) = object.as_object_mut()
     {
         object.remove("status");

@@ -3,8 +3,8 @@
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    apply, call, chat, completion, delete, exec, export, follow, get, import, login, logs, notebook, open, run, secrets, status, store,
-    top, usage, wait,
+    apply, call, chat, completion, delete, exec, export, follow, get, import, login, logs, node, notebook, open, run, secrets, status,
+    store, top, usage, wait,
 };
 use crate::connection::ConnectionArguments;
 use crate::server::{ServerArgs, StartContainerArgs, TeardownArgs};
@@ -68,6 +68,9 @@ pub(crate) enum Command {
     Call(call::CallArguments),
     /// Chat with a language model that an inference service serves
     Chat(chat::ChatArguments),
+    /// Add machines to the platform
+    #[command(subcommand)]
+    Node(node::NodeCommand),
     /// Work with a Jupyter environment from the command line
     #[command(subcommand)]
     Notebook(notebook::NotebookCommand),

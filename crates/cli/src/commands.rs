@@ -13,6 +13,7 @@ pub(crate) mod import;
 pub(crate) mod list;
 pub(crate) mod login;
 pub(crate) mod logs;
+pub(crate) mod node;
 pub(crate) mod notebook;
 pub(crate) mod open;
 pub(crate) mod run;
@@ -67,6 +68,8 @@ pub(crate) async fn run(arguments: Arguments) -> Outcome<Exit> {
         Command::Delete(options) => delete::run(options, &connection.session()?).await,
         Command::Chat(options) => chat::run(options, &connection.session()?).await,
         Command::Secrets(command) => secrets::run(command, &connection.session()?).await,
+        Command::Node(node::NodeCommand::Add(options)) => node::add(options, &connection.session()?).await,
+        Command::Node(node::NodeCommand::Template) => node::print_template(),
         Command::Notebook(command) => notebook::run(command, &connection.session()?).await,
     }
 }

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 
 use fermion_api::ai::Workload;
+use fermion_api::ai::scheduling::Scheduling;
 use fermion_api::ai::workload::WorkloadSpec;
-use fermion_api::labels;
+use fermion_api::{duration, labels};
 use kube::api::{Api, PostParams};
 use kube::{Client, Resource, ResourceExt as _};
 
@@ -21,6 +22,19 @@ pub(crate) struct Child {
     /// Annotations to take away unless they are set.
     pub annotations_removed: Vec<&'static str>,
     pub spec: WorkloadSpec,
+}
+
+/// What the scheduler is told of a Workload: what its owner was told, and a time limit as the
+/// longest that it can run.
+pub(crate) fn scheduling(told: &Scheduling, max_duration: Option<&str>) -> Scheduling {
+    let limit = max_duration.and_then(|text| Some((duration::parse(text).ok()?, text)));
+    let mut scheduling = told.clone();
+    if let Some((limit, text)) = limit
+        && scheduling.run_time().is_none_or(|declared| declared > limit)
+    {
+        scheduling.run_time = Some(text.to_owned());
+    }
+    scheduling
 }
 
 /// Makes the Workload, or changes the one that exists where it differs. An existing one of
@@ -74,4 +88,23 @@ fn new<K: Resource<DynamicType = ()>>(owner: &K, child: Child) -> Workload {
     }
     workload.metadata.annotations = Some(annotations);
     workload
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_workload_runs_no_longer_than_its_limit() {
+        let told = |run_time: Option<&str>| Scheduling { run_time: run_time.map(str::to_owned), urgent: true, ..Scheduling::default() };
+        for (declared, limit, expected) in [
+            (None, None, None),
+            (Some("2h"), None, Some("2h")),
+            (None, Some("3h"), Some("3h")),
+            (Some("2h"), Some("3h"), Some("2h")),
+            (Some("1d"), Some("3h"), Some("3h")),
+        ] {
+            assert_eq!(scheduling(&told(declared), limit), told(expected), "{declared:?} {limit:?}");
+        }
+    }
 }

@@ -13,16 +13,21 @@
 //! - Controllers see the API and nothing else: no store, no node, no gateway, not each other.
 
 mod cache;
+mod catalogue;
 mod children;
 mod dev_environment;
+mod entitlement;
 mod error;
 mod events;
+mod fake_pool;
 mod garbage_collector;
 mod inference_service;
 mod kinds;
 mod namespace;
 mod node_lifecycle;
 mod owner;
+mod partition;
+mod quota;
 mod reconciling;
 mod scheduler;
 mod service;
@@ -153,6 +158,9 @@ pub async fn run(client: Client, options: Options, shutdown: Shutdown) -> Result
     parts.start("endpoints cache", of_services.endpoints.clone().run(client.clone(), shutdown.clone()));
     parts.start("namespaces", namespace::run(client.clone(), options.clone(), shutdown.clone()));
     parts.start("garbage collector", garbage_collector::run(client.clone(), options.clone(), shutdown.clone()));
+    parts.start("models of accelerators", catalogue::run(client.clone(), shutdown.clone()));
+    parts.start("entitlements", entitlement::run(client.clone(), options.clone(), shutdown.clone()));
+    parts.start("partitions", partition::run(client.clone(), nodes.clone(), options.clone(), shutdown.clone()));
     // What decides from the caches begins when they are full.
     let filled = async {
         caches.pods.filled().await?;
@@ -166,6 +174,10 @@ pub async fn run(client: Client, options: Options, shutdown: Shutdown) -> Result
             filled?;
             let (client, caches, options, shutdown) = new();
             parts.start("node lifecycle", node_lifecycle::run(client, caches, nodes.clone(), options, shutdown));
+            let (client, caches, options, shutdown) = new();
+            parts.start("quotas", quota::run(client, caches, options, shutdown));
+            let (client, caches, options, shutdown) = new();
+            parts.start("simulated pools", fake_pool::run(client, caches, nodes.clone(), options, shutdown));
             let (client, caches, options, shutdown) = new();
             parts.start("scheduler", scheduler::run(client, caches, nodes, options, shutdown));
             let (client, caches, options, shutdown) = new();

@@ -4,7 +4,7 @@
 //! A pod that counts as lost is marked `Failed` with the reason `NodeLost`, which jobs try
 //! again and services replace. When the node comes back, it stops what still runs of it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 
 use crate::cache::Cache;
 use crate::error::{Error, chain, describe};
-use crate::{Caches, Options, Shutdown};
+use crate::{Caches, Options, Shutdown, fake_pool};
 
 /// How often nodes are looked at.
 const LOOK_INTERVAL: Duration = Duration::from_secs(5);
@@ -113,7 +113,8 @@ impl Watchman {
 
     async fn look_once(&mut self, now: Timestamp) {
         let nodes = self.nodes.all();
-        for node in &nodes {
+        // Nobody reports for nodes that exist only as objects.
+        for node in nodes.iter().filter(|node| !fake_pool::is_fake(node)) {
             let lease = self.leases.get(labels::SYSTEM_NAMESPACE, &node.name_any());
             let verdict = judge(last_sign(node, lease.as_deref()), self.since, self.limits, now);
             let silent_since = match verdict {
@@ -135,9 +136,10 @@ impl Watchman {
     /// Counts pods as lost whose node does not exist.
     async fn miss(&mut self, nodes: &[Arc<Node>], now: Timestamp) {
         let mut missed = HashMap::new();
+        let existing: HashSet<&str> = nodes.iter().filter_map(|node| node.metadata.name.as_deref()).collect();
         for pod in self.pods.all() {
             let Some(name) = pod.spec.as_ref().and_then(|spec| spec.node_name.clone()) else { continue };
-            if pod::ended(&pod) || missed.contains_key(&name) || nodes.iter().any(|node| node.name_any() == name) {
+            if pod::ended(&pod) || missed.contains_key(&name) || existing.contains(name.as_str()) {
                 continue;
             }
             let since = self.missed.get(&name).copied().unwrap_or(now);

@@ -15,6 +15,7 @@ use std::time::Duration;
 use fermion_api::ai::Workload;
 use fermion_api::ai::workload::Waiting;
 use fermion_api::compute::pool::{self, PoolKind, PoolSpec};
+use fermion_api::compute::queue::{self, QueueSpec};
 use fermion_api::compute::{Pool, Queue};
 use fermion_scheduler::{self as plan, Plan, Wait};
 use futures::{FutureExt as _, StreamExt as _};
@@ -27,6 +28,7 @@ use kube::{Client, ResourceExt as _};
 use serde_json::json;
 use tokio::time::Instant;
 
+pub(crate) use self::snapshot::is_ready;
 use self::snapshot::{Scene, Sight};
 use crate::cache::{Cache, Cached};
 use crate::error::{Error, chain, describe};
@@ -126,11 +128,8 @@ impl Runner {
 
     /// Makes the first pool and queue, if they are missing.
     async fn seed(&self) {
-        let pool = Pool::new(pool::LOCAL, PoolSpec { kind: PoolKind::Local });
-        let queue: Queue = Queue::new(
-            snapshot::BARE_PODS_QUEUE,
-            fermion_api::compute::queue::QueueSpec { pool: pool::LOCAL.to_owned(), priority: 0, state: Default::default() },
-        );
+        let pool = Pool::new(pool::LOCAL, PoolSpec::of_kind(PoolKind::Local));
+        let queue = Queue::new(queue::DEFAULT, QueueSpec::default());
         let pools: Api<Pool> = Api::all(self.client.clone());
         let queues: Api<Queue> = Api::all(self.client.clone());
         loop {

@@ -7,6 +7,7 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::scheduling::{self, Scheduling, filled_in_by_a_hook};
 use super::{checks, default_queue};
 use crate::{Invalid, Refused, Rules, quantity};
 
@@ -33,8 +34,9 @@ use crate::{Invalid, Refused, Rules, quantity};
 )]
 #[serde(rename_all = "camelCase")]
 pub struct DevEnvironmentSpec {
-    /// Queue that admits it.
+    /// Queue that admits it; the default queue when left out.
     #[serde(default = "default_queue")]
+    #[schemars(transform = filled_in_by_a_hook)]
     pub queue: String,
     /// Higher goes first within the queue.
     #[serde(default)]
@@ -51,6 +53,13 @@ pub struct DevEnvironmentSpec {
     /// Stops the environment when nobody used it for this long, such as `30m`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idle_stop_after: Option<String>,
+    /// Stops the environment this long after it started to run, such as `8h`, used or not. In a
+    /// queue with a time limit, that limit when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_duration: Option<String>,
+    /// What the scheduler should know of it.
+    #[serde(default, skip_serializing_if = "Scheduling::is_default")]
+    pub scheduling: Scheduling,
     /// The pod; its first container is the one people work in.
     pub template: PodTemplateSpec,
 }
@@ -226,6 +235,8 @@ impl Rules for DevEnvironment {
         checks::priority(spec.priority, &mut problems);
         checks::template("spec.template", &spec.template, true, &mut problems);
         checks::span("spec.idleStopAfter", spec.idle_stop_after.as_deref(), &mut problems);
+        checks::span("spec.maxDuration", spec.max_duration.as_deref(), &mut problems);
+        scheduling::check(&spec.scheduling, &mut problems);
         let mut jupyters = 0;
         for (index, app) in spec.apps.iter().enumerate() {
             let at = |field: &str| format!("spec.apps[{index}].{field}");

@@ -6,6 +6,7 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::scheduling::{self, Scheduling, filled_in_by_a_hook};
 use super::{checks, default_queue};
 use crate::{Invalid, Refused, Rules};
 
@@ -33,8 +34,9 @@ use crate::{Invalid, Refused, Rules};
 )]
 #[serde(rename_all = "camelCase")]
 pub struct InferenceServiceSpec {
-    /// Queue that admits it.
+    /// Queue that admits it; the default queue when left out.
     #[serde(default = "default_queue")]
+    #[schemars(transform = filled_in_by_a_hook)]
     pub queue: String,
     /// Higher goes first within the queue.
     #[serde(default)]
@@ -63,6 +65,9 @@ pub struct InferenceServiceSpec {
     /// such as `10m`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress_deadline: Option<String>,
+    /// What the scheduler should know of it.
+    #[serde(default, skip_serializing_if = "Scheduling::is_default")]
+    pub scheduling: Scheduling,
 }
 
 fn one() -> i32 {
@@ -203,6 +208,7 @@ impl Rules for InferenceService {
         checks::name(self.metadata.name.as_deref(), &mut problems);
         checks::priority(spec.priority, &mut problems);
         checks::replicas("spec.replicas", spec.replicas, 0, &mut problems);
+        scheduling::check(&spec.scheduling, &mut problems);
         checks::span("spec.progressDeadline", spec.progress_deadline.as_deref(), &mut problems);
         match (&spec.template, spec.engine) {
             (Some(template), engine) => checks::template("spec.template", template, engine == Engine::Container, &mut problems),

@@ -6,6 +6,7 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::scheduling::{self, Scheduling, filled_in_by_a_hook};
 use super::{POD_SETS_MAX, checks, default_queue};
 use crate::{Invalid, Refused, Rules};
 
@@ -35,8 +36,9 @@ use crate::{Invalid, Refused, Rules};
 )]
 #[serde(rename_all = "camelCase")]
 pub struct TrainingJobSpec {
-    /// Queue that admits it.
+    /// Queue that admits it; the default queue when left out.
     #[serde(default = "default_queue")]
+    #[schemars(transform = filled_in_by_a_hook)]
     pub queue: String,
     /// Higher goes first within the queue.
     #[serde(default)]
@@ -57,6 +59,9 @@ pub struct TrainingJobSpec {
     pub failure_policy: Option<ResultPolicy>,
     #[serde(default)]
     pub run_policy: RunPolicy,
+    /// What the scheduler should know of it.
+    #[serde(default, skip_serializing_if = "Scheduling::is_default")]
+    pub scheduling: Scheduling,
     /// Runs the same pods, volumes and network with another entry point, to look around in
     /// them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -149,7 +154,8 @@ pub enum Quantifier {
 #[serde(rename_all = "camelCase")]
 pub struct RunPolicy {
     /// Longest time from the first start to the end, such as `2h30m`; suspended time does
-    /// not count. The job fails when it is over.
+    /// not count. The job fails when it is over. In a queue with a time limit, that limit when
+    /// left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_duration: Option<String>,
     #[serde(default)]
@@ -453,6 +459,7 @@ impl Rules for TrainingJob {
         {
             problems.push(Invalid::new("spec.metrics.role", "names no role of this job"));
         }
+        scheduling::check(&spec.scheduling, &mut problems);
         checks::span("spec.runPolicy.maxDuration", spec.run_policy.max_duration.as_deref(), &mut problems);
         checks::span("spec.runPolicy.cleanUp.ttlAfterFinished", spec.run_policy.clean_up.ttl_after_finished.as_deref(), &mut problems);
         if let Some(checkpoint) = &spec.checkpoint {

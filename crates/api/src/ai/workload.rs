@@ -8,6 +8,7 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::scheduling::{self, EnvironmentKind, Scheduling, filled_in_by_a_hook};
 use super::training_job::CleanUpPods;
 use super::{POD_SETS_MAX, checks, default_queue};
 use crate::{Invalid, Refused, Rules};
@@ -36,8 +37,9 @@ use crate::{Invalid, Refused, Rules};
 )]
 #[serde(rename_all = "camelCase")]
 pub struct WorkloadSpec {
-    /// Queue that admits it.
+    /// Queue that admits it; the default queue when left out.
     #[serde(default = "default_queue")]
+    #[schemars(transform = filled_in_by_a_hook)]
     pub queue: String,
     /// Higher goes first within the queue; equal ones go in order of creation.
     #[serde(default)]
@@ -53,6 +55,16 @@ pub struct WorkloadSpec {
     /// What happens to a pod that ended: kept for its logs, or replaced (for services).
     #[serde(default)]
     pub ended_pods: EndedPods,
+    /// What it is for.
+    #[serde(default)]
+    pub environment: EnvironmentKind,
+    /// Longest time from its admission to its end, such as `12h`. When it is over the workload
+    /// fails and its pods are stopped. In a queue with a time limit, that limit when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_duration: Option<String>,
+    /// What the scheduler should know of it.
+    #[serde(default, skip_serializing_if = "Scheduling::is_default")]
+    pub scheduling: Scheduling,
     /// Set by the owner once the work is over, whatever its pods do: from then on no pod is
     /// made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -161,6 +173,45 @@ pub struct Waiting {
     /// Where: the pool, or the node that comes nearest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub place: Option<String>,
+    /// When it is expected to start, as things stand now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub estimated_start: Option<Time>,
+    /// What that estimate stands on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub estimate_basis: Option<EstimateBasis>,
+    /// The smallest changes of which each by itself would let it start now.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub suggestions: Vec<Suggestion>,
+}
+
+/// What an estimated start stands on, the surest first.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, JsonSchema)]
+pub enum EstimateBasis {
+    /// The time limits of what runs now: it starts no later than that, unless others are put before it.
+    TimeLimits,
+    /// Run times that people declared for what runs and waits before it.
+    DeclaredRunTimes,
+    /// How long similar work took before.
+    LearnedRunTimes,
+}
+
+/// A change after which a workload that waits would start.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Suggestion {
+    /// Stable code of what to do: `AskForLess`, `RaiseLimit`, `AddNode`, `OpenQueue`, `WaitForWindow`, …
+    pub action: String,
+    /// What is changed: the field, queue, quota or pool.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
+    /// The resource it is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resource: Option<String>,
+    /// By how much, or to what, as a quantity or a time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub amount: Option<String>,
+    /// The sentence for people.
+    pub message: String,
 }
 
 /// Phases of a Workload.
@@ -194,6 +245,8 @@ pub enum Event {
     Resumed,
     /// A new attempt began.
     StartedOver,
+    /// It had its place for longer than it may run.
+    TimeRanOut,
 }
 
 impl Phase {
@@ -218,10 +271,11 @@ impl Phase {
             (Self::Pending | Self::Admitted | Self::Running | Self::Suspended | Self::Succeeded | Self::Failed, E::StartedOver) => {
                 Ok(Self::Pending)
             }
-            (Self::Suspended, E::MembersPlaced | E::MembersStarted | E::MemberLost | E::AllSucceeded | E::MemberFailed)
+            (Self::Pending | Self::Admitted | Self::Running, E::TimeRanOut) => Ok(Self::Failed),
+            (Self::Suspended, E::MembersPlaced | E::MembersStarted | E::MemberLost | E::AllSucceeded | E::MemberFailed | E::TimeRanOut)
             | (
                 Self::Succeeded | Self::Failed,
-                E::MembersPlaced | E::MembersStarted | E::MemberLost | E::AllSucceeded | E::MemberFailed | E::Suspended,
+                E::MembersPlaced | E::MembersStarted | E::MemberLost | E::AllSucceeded | E::MemberFailed | E::Suspended | E::TimeRanOut,
             )
             | (Self::Pending | Self::Admitted | Self::Running | Self::Succeeded | Self::Failed, E::Resumed) => {
                 Err(Refused::new(self, event))
@@ -231,7 +285,7 @@ impl Phase {
 }
 
 impl Event {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::MembersPlaced,
         Self::MembersStarted,
         Self::MemberLost,
@@ -240,6 +294,7 @@ impl Event {
         Self::Suspended,
         Self::Resumed,
         Self::StartedOver,
+        Self::TimeRanOut,
     ];
 }
 
@@ -247,6 +302,8 @@ impl Rules for Workload {
     fn check(&self, old: Option<&Self>) -> Vec<Invalid> {
         let mut problems = Vec::new();
         checks::priority(self.spec.priority, &mut problems);
+        checks::span("spec.maxDuration", self.spec.max_duration.as_deref(), &mut problems);
+        scheduling::check(&self.spec.scheduling, &mut problems);
         let sets = &self.spec.pod_sets;
         if sets.is_empty() || sets.len() > POD_SETS_MAX {
             problems.push(Invalid::new("spec.podSets", format!("needs 1 to {POD_SETS_MAX} entries")));

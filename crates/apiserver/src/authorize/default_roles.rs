@@ -21,6 +21,10 @@ const AUTO_UPDATE: &str = "rbac.authorization.kubernetes.io/autoupdate";
 /// administrators' business.
 const NOT_FOR_PROJECTS: &str = "iam.fermion.dev";
 
+/// Kinds outside of namespaces that are about people and projects, so that not everybody reads all of
+/// them.
+const NOT_FOR_EVERYBODY: [&str; 3] = ["quotas", "resourcepolicies", "timewindows"];
+
 const READ: [&str; 3] = ["get", "list", "watch"];
 const WRITE: [&str; 5] = ["create", "delete", "deletecollection", "patch", "update"];
 const READ_WRITE: [&str; 8] = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
@@ -170,7 +174,7 @@ impl OwnKinds {
     fn catalog(&self) -> Vec<PolicyRule> {
         self.0
             .iter()
-            .filter(|kind| !kind.namespaced)
+            .filter(|kind| !kind.namespaced && !NOT_FOR_EVERYBODY.contains(&kind.plural.as_str()))
             .map(|kind| PolicyRule::resources(&[&kind.group], &[&kind.plural, &format!("{}/status", kind.plural)], &READ))
             .collect()
     }

@@ -8,6 +8,8 @@ mod credentials;
 mod exchange;
 mod fairness;
 mod lists;
+mod partitions;
+mod queues;
 mod quota;
 mod secrets;
 mod server;

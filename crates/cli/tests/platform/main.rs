@@ -35,6 +35,7 @@ mod lists;
 mod malformed;
 mod manifests;
 mod new_kind;
+mod queues;
 mod secrets;
 mod server_side_apply;
 mod several_servers;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use fermion_api::ai::dev_environment::{AppStatus, DevEnvironmentStatus, Event, Phase, app_path};
+use fermion_api::ai::scheduling::EnvironmentKind;
 use fermion_api::ai::workload::{EndedPods, WorkloadSpec};
 use fermion_api::ai::{DevEnvironment, Workload};
 use fermion_api::{conditions, duration, labels, pod, reason};
@@ -18,6 +19,7 @@ use crate::trouble;
 /// Conditions of a DevEnvironment.
 const READY: &str = "Ready";
 const IDLE: &str = "Idle";
+const EXPIRED: &str = "Expired";
 
 /// What is seen of a DevEnvironment.
 pub(super) struct Seen<'a> {
@@ -35,7 +37,7 @@ pub(super) struct Decision {
     pub workload: WorkloadSpec,
     /// Whether the pod set in `workload` was made anew.
     pub rendered: bool,
-    /// Nobody used it for the set time: `spec.suspend` is to be set.
+    /// Nobody used it for the set time, or its time is over: `spec.suspend` is to be set.
     pub stop: bool,
     pub notices: Vec<Notice>,
     pub look_again_at: Option<Timestamp>,
@@ -62,11 +64,13 @@ pub(super) fn decide(seen: &Seen<'_>) -> Decision {
     let (namespace, name) = (seen.environment.namespace().unwrap_or_default(), seen.environment.name_any());
     status.apps = spec.apps.iter().map(|app| AppStatus { name: app.name.clone(), path: app_path(&namespace, &name, &app.name) }).collect();
 
-    let (stop, look_again_at) = idle(seen, &status);
+    let dues = [due_idle(seen, &status), due_at_limit(seen, &status)];
+    let stop = dues.iter().flatten().find(|(due, _)| *due <= seen.now).map(|(_, why)| *why);
+    let look_again_at = dues.iter().flatten().map(|(due, _)| *due).filter(|due| *due > seen.now).min().filter(|_| stop.is_none());
     explain(seen, present, stop, &mut status);
     let notices = notice(seen, before, stop, &status).into_iter().collect();
     let (workload, rendered) = workload(seen);
-    Decision { status, workload, rendered, stop, notices, look_again_at }
+    Decision { status, workload, rendered, stop: stop.is_some(), notices, look_again_at }
 }
 
 fn happened(seen: &Seen<'_>, phase: Phase, present: Option<&Arc<Pod>>) -> Vec<Event> {
@@ -88,18 +92,34 @@ fn happened(seen: &Seen<'_>, phase: Phase, present: Option<&Arc<Pod>>) -> Vec<Ev
     events
 }
 
-/// Whether nobody used it for as long as it may run unused, or when that will be.
-fn idle(seen: &Seen<'_>, status: &DevEnvironmentStatus) -> (bool, Option<Timestamp>) {
-    let allowed = seen.environment.spec.idle_stop_after.as_deref().and_then(|text| duration::parse(text).ok());
-    let (Some(allowed), Some(started)) = (allowed, &status.started_at) else { return (false, None) };
-    let used = status.last_activity_at.as_ref().map_or(started.0, |used| used.0.max(started.0));
-    let due = used.saturating_add(allowed).unwrap_or(Timestamp::MAX);
-    if due <= seen.now { (true, None) } else { (false, Some(due)) }
+/// Why the platform stops an environment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stop {
+    /// Nobody used it.
+    Idle,
+    /// It ran for as long as it may.
+    Expired,
 }
 
-fn explain(seen: &Seen<'_>, present: Option<&Arc<Pod>>, stop: bool, status: &mut DevEnvironmentStatus) {
+/// When it will have been unused for as long as it may be.
+fn due_idle(seen: &Seen<'_>, status: &DevEnvironmentStatus) -> Option<(Timestamp, Stop)> {
+    let allowed = duration::parse(seen.environment.spec.idle_stop_after.as_deref()?).ok()?;
+    let started = status.started_at.as_ref()?;
+    let used = status.last_activity_at.as_ref().map_or(started.0, |used| used.0.max(started.0));
+    Some((used.saturating_add(allowed).unwrap_or(Timestamp::MAX), Stop::Idle))
+}
+
+/// When it will have run for as long as it may.
+fn due_at_limit(seen: &Seen<'_>, status: &DevEnvironmentStatus) -> Option<(Timestamp, Stop)> {
+    let allowed = duration::parse(seen.environment.spec.max_duration.as_deref()?).ok()?;
+    Some((status.started_at.as_ref()?.0.saturating_add(allowed).unwrap_or(Timestamp::MAX), Stop::Expired))
+}
+
+fn explain(seen: &Seen<'_>, present: Option<&Arc<Pod>>, stop: Option<Stop>, status: &mut DevEnvironmentStatus) {
     let generation = seen.environment.metadata.generation;
-    let idle_holds = stop || (seen.environment.spec.suspend && conditions::holds(&status.conditions, IDLE));
+    let stays = |condition| seen.environment.spec.suspend && conditions::holds(&status.conditions, condition);
+    let idle_holds = stop == Some(Stop::Idle) || stays(IDLE);
+    let expired_holds = stop == Some(Stop::Expired) || stays(EXPIRED);
     let (holds, why, message) = match status.phase {
         Phase::Running => (true, reason::READY, "it runs".to_owned()),
         Phase::Starting => (false, reason::STARTING, starting(seen, present)),
@@ -111,6 +131,11 @@ fn explain(seen: &Seen<'_>, present: Option<&Arc<Pod>>, stop: bool, status: &mut
         Phase::Stopped if idle_holds => {
             (false, reason::IDLE, "was stopped because nobody used it; set spec.suspend to false to start it".to_owned())
         }
+        Phase::Stopped if expired_holds => (
+            false,
+            reason::MAX_DURATION_EXCEEDED,
+            "was stopped because its time was over; set spec.suspend to false to start it".to_owned(),
+        ),
         Phase::Stopped => (false, reason::SUSPENDED, "is stopped; set spec.suspend to false to start it".to_owned()),
     };
     conditions::set(&mut status.conditions, READY, holds, why, message, generation, seen.now);
@@ -122,6 +147,15 @@ fn explain(seen: &Seen<'_>, present: Option<&Arc<Pod>>, stop: bool, status: &mut
             ("InUse", "it is in use".to_owned())
         };
         conditions::set(&mut status.conditions, IDLE, idle_holds, why, message, generation, seen.now);
+    }
+    if expired_holds || conditions::find(&status.conditions, EXPIRED).is_some() {
+        let (why, message) = if expired_holds {
+            let span = seen.environment.spec.max_duration.as_deref().unwrap_or_default();
+            (reason::MAX_DURATION_EXCEEDED, format!("it ran for {span} (spec.maxDuration)"))
+        } else {
+            ("InTime", "it may run on".to_owned())
+        };
+        conditions::set(&mut status.conditions, EXPIRED, expired_holds, why, message, generation, seen.now);
     }
 }
 
@@ -136,10 +170,18 @@ fn starting(seen: &Seen<'_>, present: Option<&Arc<Pod>>) -> String {
     }
 }
 
-fn notice(seen: &Seen<'_>, before: Phase, stop: bool, status: &DevEnvironmentStatus) -> Option<Notice> {
-    if stop {
-        let span = seen.environment.spec.idle_stop_after.as_deref().unwrap_or_default();
-        return Some(Notice::normal(reason::IDLE, format!("stopping it: nobody used it for {span}")));
+fn notice(seen: &Seen<'_>, before: Phase, stop: Option<Stop>, status: &DevEnvironmentStatus) -> Option<Notice> {
+    let spec = &seen.environment.spec;
+    match stop {
+        None => {}
+        Some(Stop::Idle) => {
+            let span = spec.idle_stop_after.as_deref().unwrap_or_default();
+            return Some(Notice::normal(reason::IDLE, format!("stopping it: nobody used it for {span}")));
+        }
+        Some(Stop::Expired) => {
+            let span = spec.max_duration.as_deref().unwrap_or_default();
+            return Some(Notice::normal(reason::MAX_DURATION_EXCEEDED, format!("stopping it: it ran for {span}")));
+        }
     }
     if before == status.phase {
         return None;
@@ -169,6 +211,10 @@ fn workload(seen: &Seen<'_>) -> (WorkloadSpec, bool) {
         pod_sets: kept.map_or_else(|| vec![render::pod_set(environment)], |workload| workload.spec.pod_sets.clone()),
         attempt: seen.workload.map_or(0, |workload| workload.spec.attempt),
         ended_pods: EndedPods::Replace,
+        environment: EnvironmentKind::Development,
+        // The environment keeps its limit itself, by stopping.
+        max_duration: None,
+        scheduling: render::scheduling(environment),
         closed: None,
     };
     (spec, kept.is_none())

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use fermion_api::ai::DevEnvironment;
 use fermion_api::ai::dev_environment::{App, AppKind, app_path, apps_secret_name, home_claim_name};
+use fermion_api::ai::scheduling::Scheduling;
 use fermion_api::ai::workload::PodSet;
 use k8s_openapi::api::core::v1::{
     Container, EnvVar, EnvVarSource, PersistentVolumeClaim, PersistentVolumeClaimSpec, PersistentVolumeClaimVolumeSource, PodSpec, Probe,
@@ -13,7 +14,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::ResourceExt as _;
 
-use crate::owner;
+use crate::{children, owner};
 
 /// The pod set of an environment.
 pub(super) const SET: &str = "main";
@@ -121,6 +122,11 @@ pub(super) fn home_claim(environment: &DevEnvironment) -> Option<PersistentVolum
         }),
         status: None,
     })
+}
+
+/// What the scheduler is told of an environment.
+pub(super) fn scheduling(environment: &DevEnvironment) -> Scheduling {
+    children::scheduling(&environment.spec.scheduling, environment.spec.max_duration.as_deref())
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fermion_api::ai::inference_service::{Event, InferenceServiceStatus, PROGRESS_DEADLINE_DEFAULT, Phase, endpoint_path};
+use fermion_api::ai::scheduling::EnvironmentKind;
 use fermion_api::ai::workload::{EndedPods, WorkloadSpec};
 use fermion_api::ai::{InferenceService, Workload};
 use fermion_api::{conditions, duration, labels, pod, reason};
@@ -73,6 +74,9 @@ pub(super) fn decide(seen: &Seen<'_>) -> Decision {
         pod_sets: vec![set],
         attempt: new.map_or(0, |revision| revision.workload.spec.attempt),
         ended_pods: EndedPods::Replace,
+        environment: EnvironmentKind::Inference,
+        max_duration: None,
+        scheduling: spec.scheduling.clone(),
         closed: None,
     };
     let mut shrink = Vec::new();

@@ -35,6 +35,9 @@ pub(super) fn waiting(waiting: &plan::Waiting, troubles: &Troubles) -> Waiting {
         resource: shortage.map(|shortage| shortage.resource.clone()),
         missing: shortage.map(|shortage| quantity::format(&shortage.resource, shortage.missing)),
         place,
+        estimated_start: None,
+        estimate_basis: None,
+        suggestions: Vec::new(),
     }
 }
 
@@ -56,7 +59,7 @@ pub(super) fn code(wait: &Wait) -> &'static str {
 pub(super) fn sentence(wait: &Wait, queue: &str, troubles: &Troubles) -> String {
     match wait {
         Wait::QueueNotFound => format!("queue `{queue}` does not exist; create it, or name another one in spec.queue"),
-        Wait::QueueClosed => format!("queue `{queue}` admits nothing while its state is DOWN"),
+        Wait::QueueClosed => format!("queue `{queue}` starts nothing while its state is DOWN or INACTIVE"),
         Wait::MembersMissing { present, wanted } => format!("{present} of the {wanted} pods it needs exist yet"),
         Wait::NoReadyNode { node: Some(node), .. } => match troubles.get(node) {
             Some(trouble) => format!("it needs node `{node}`, which is not ready for new pods: {trouble}"),

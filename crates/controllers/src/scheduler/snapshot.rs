@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use fermion_api::ai::Workload;
-use fermion_api::compute::queue::QueueState;
+use fermion_api::compute::queue;
 use fermion_api::compute::{Queue, pool};
 use fermion_api::{labels, pod, quantity};
 use fermion_scheduler as plan;
@@ -14,8 +14,6 @@ use kube::ResourceExt as _;
 
 use crate::workload::{is_member, pods, workload_of};
 
-/// The queue of pods that belong to no Workload.
-pub(super) const BARE_PODS_QUEUE: &str = "default";
 /// Pods a node takes when it does not say, as the kubelet does.
 const PODS_PER_NODE_DEFAULT: plan::Milli = 110_000;
 const ONE_POD: plan::Milli = 1_000;
@@ -35,6 +33,8 @@ pub(super) struct Sight<'a> {
 /// A snapshot and the objects behind its names.
 pub(super) struct Scene {
     pub snapshot: plan::Snapshot,
+    /// The queue of pods that belong to no Workload.
+    pub bare_pods_queue: String,
     /// Gang ids by uid of the Workload.
     pub gangs: HashMap<String, String>,
     /// Pods by member id, those without a node only.
@@ -57,10 +57,15 @@ impl Sight<'_> {
 
     /// Makes the snapshot.
     pub(super) fn scene(&self) -> Scene {
-        let mut scene =
-            Scene { snapshot: plan::Snapshot::default(), gangs: HashMap::new(), members: BTreeMap::new(), troubles: HashMap::new() };
+        let mut scene = Scene {
+            snapshot: plan::Snapshot::default(),
+            bare_pods_queue: queue::default_of(self.queues.iter().map(AsRef::as_ref)),
+            gangs: HashMap::new(),
+            members: BTreeMap::new(),
+            troubles: HashMap::new(),
+        };
         scene.troubles = self.nodes.iter().filter_map(|node| Some((node.name_any(), trouble(node)?))).collect();
-        scene.snapshot.queues = self.queues.iter().map(|each| queue(each)).collect();
+        scene.snapshot.queues = self.queues.iter().map(|each| of_queue(each)).collect();
         scene.snapshot.nodes = self.nodes();
 
         let mut of_workload: HashMap<(String, String), Vec<&Arc<Pod>>> = HashMap::new();
@@ -154,7 +159,7 @@ impl Scene {
         self.members.insert(self::id(&**pod), Arc::clone(pod));
         self.snapshot.gangs.push(plan::Gang {
             id,
-            queue: BARE_PODS_QUEUE.to_owned(),
+            queue: self.bare_pods_queue.clone(),
             priority: pod.spec.as_ref().and_then(|spec| spec.priority).unwrap_or(0),
             created_at: created_at(&**pod),
             sets: vec![set],
@@ -166,12 +171,12 @@ fn created_at(object: &impl kube::ResourceExt) -> i64 {
     object.meta().creation_timestamp.as_ref().map_or(i64::MAX, |time| time.0.as_millisecond())
 }
 
-fn queue(queue: &Queue) -> plan::Queue {
+fn of_queue(queue: &Queue) -> plan::Queue {
     plan::Queue {
         name: queue.name_any(),
         pool: queue.spec.pool.clone(),
         priority: queue.spec.priority,
-        open: queue.spec.state == QueueState::Up && queue.metadata.deletion_timestamp.is_none(),
+        open: queue.spec.state.starts() && queue.metadata.deletion_timestamp.is_none(),
     }
 }
 
@@ -188,7 +193,7 @@ pub(super) fn pool_of(node: &Node) -> String {
 }
 
 /// Whether the node says that it can run pods.
-pub(super) fn is_ready(node: &Node) -> bool {
+pub(crate) fn is_ready(node: &Node) -> bool {
     readiness(node).is_some_and(|condition| condition.status == "True")
 }
 
@@ -383,7 +388,7 @@ mod tests {
         bare.metadata.labels = None;
         bare.metadata.owner_references = None;
         let scene = scene(&[], &[Arc::new(bare)], &HashMap::new());
-        assert_eq!(scene.snapshot.gangs[0].queue, BARE_PODS_QUEUE);
+        assert_eq!(scene.snapshot.gangs[0].queue, "default");
         assert_eq!(scene.snapshot.gangs[0].id, "pod n/w-worker-0");
     }
 }

@@ -52,6 +52,13 @@ pub(super) fn queue(queue: &Queue, workloads: &[Arc<Workload>], waits: &[plan::W
         workload.spec.queue == name && matches!(phase, Phase::Admitted | Phase::Running)
     };
     let number = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
+    let mut used = plan::Amounts::new();
+    for requests in workloads.iter().filter(has_place).filter_map(|workload| Some(&workload.status.as_ref()?.requests)) {
+        // What a controller wrote can be read; anything else is no amount.
+        let amounts = requests.iter().filter_map(|(name, amount)| Some((name.clone(), quantity::parse(amount).ok()?)));
+        pod::add(&mut used, &amounts.collect());
+    }
+    status.used = quantities(used);
     status.pending = number(waits.iter().filter(|waiting| waiting.queue == name).count());
     status.admitted = number(workloads.iter().filter(has_place).count());
     status.observed_generation = queue.metadata.generation;
@@ -63,6 +70,26 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn queues_sum_up_what_has_its_place() {
+        let queue: Queue = Queue::new("q", fermion_api::compute::QueueSpec::default());
+        let workload = |queue: &str, phase: &str, cpu: &str| {
+            let object = json!({
+                "apiVersion": "ai.fermion.dev/v1alpha1", "kind": "Workload", "metadata": {"name": "w"},
+                "spec": {"queue": queue, "podSets": []}, "status": {"phase": phase, "requests": {"cpu": cpu}},
+            });
+            Arc::new(serde_json::from_value::<Workload>(object).expect("a workload"))
+        };
+        let workloads = [
+            workload("q", "Running", "2"),
+            workload("q", "Admitted", "500m"),
+            workload("q", "Pending", "8"),
+            workload("other", "Running", "16"),
+        ];
+        let status = super::queue(&queue, &workloads, &[]);
+        assert_eq!((status.admitted, status.used["cpu"].as_str()), (2, "2500m"));
+    }
 
     #[test]
     fn pools_count_only_nodes_that_are_ready() {

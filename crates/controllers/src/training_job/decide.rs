@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use fermion_api::ai::scheduling::EnvironmentKind;
 use fermion_api::ai::training_job::{Event, ExitClass, Phase, TrainingJobStatus, USER_REQUESTED_RESTARTS_MAX};
 use fermion_api::ai::workload::{Closed, EndedPods, WorkloadSpec};
 use fermion_api::ai::{TrainingJob, Workload};
@@ -352,6 +353,10 @@ impl Step<'_> {
             pod_sets: kept.map_or_else(|| render::pod_sets(job), |workload| workload.spec.pod_sets.clone()),
             attempt: self.status.attempt,
             ended_pods: EndedPods::Keep,
+            environment: EnvironmentKind::Training,
+            // The job keeps its limit itself: time while it is suspended does not count.
+            max_duration: None,
+            scheduling: render::scheduling(job),
             closed,
         };
         (spec, kept.is_none())

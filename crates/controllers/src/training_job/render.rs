@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 
 use fermion_api::ai::TrainingJob;
+use fermion_api::ai::scheduling::Scheduling;
 use fermion_api::ai::training_job::{Framework, RestartPolicy, Role, TrainingJobSpec};
 use fermion_api::ai::workload::PodSet;
 use fermion_api::duration;
 use k8s_openapi::api::core::v1::{Container, EnvVar, PodSpec};
 use kube::ResourceExt as _;
 
+use crate::children;
 use crate::workload::pods;
 
 /// Port of PyTorch's rendezvous when no port of the first role is named `master`.
@@ -125,6 +127,12 @@ fn tell(spec: &mut PodSpec, variables: &[(String, String)]) {
         let ours = variables.iter().map(|(name, value)| EnvVar { name: name.clone(), value: Some(value.clone()), value_from: None });
         container.env.get_or_insert_default().splice(0..0, ours);
     }
+}
+
+/// What the scheduler is told of a job. Without a declared run time, the time limit is the best
+/// guess there is.
+pub(super) fn scheduling(job: &TrainingJob) -> Scheduling {
+    children::scheduling(&job.spec.scheduling, job.spec.run_policy.max_duration.as_deref())
 }
 
 /// What the ENTRY_POINT annotation of the job's Workload must say: the entry point of debug

@@ -7,7 +7,7 @@ use std::time::Duration;
 use fermion_api::ai::Workload;
 use fermion_api::ai::training_job::CleanUpPods;
 use fermion_api::ai::workload::{EndedPods, Event, Phase, PodSet, PodSetStatus, WorkloadStatus};
-use fermion_api::{conditions, pod, quantity, reason};
+use fermion_api::{conditions, duration, pod, quantity, reason};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
@@ -56,13 +56,14 @@ pub(super) fn decide(seen: &Seen<'_>) -> Decision {
     let names: BTreeSet<&str> = wanted.iter().map(|wanted| wanted.name.as_str()).collect();
     let (current, surplus): (Vec<_>, Vec<_>) = current.into_iter().partition(|pod| names.contains(pod.name_any().as_str()));
     decision.delete.extend(surplus.into_iter().map(Arc::clone));
-    decision.delete.extend(unwanted(seen, &current));
+    let time_ran_out = time_ran_out(seen, &mut decision);
+    decision.delete.extend(unwanted(seen, &current, time_ran_out));
     replace_ended(seen, &current, &mut decision);
     decision.delete.retain(|pod| pod.metadata.deletion_timestamp.is_none());
 
     let live: Vec<&Pod> = current.iter().map(AsRef::as_ref).filter(|pod| pod.metadata.deletion_timestamp.is_none()).collect();
     count(seen, &live, &mut decision.status);
-    for event in happened(seen, &decision.status) {
+    for event in happened(seen, &decision.status, time_ran_out) {
         // What the phase does not allow changes nothing: an ended Workload stays ended.
         if let Ok(next) = decision.status.phase.apply(event) {
             decision.status.phase = next;
@@ -86,7 +87,7 @@ pub(super) fn decide(seen: &Seen<'_>) -> Decision {
         Phase::Suspended => decision.status.admitted_at = None,
         _ => {}
     }
-    explain(seen, &taken, &mut decision.status);
+    explain(seen, &taken, time_ran_out, &mut decision.status);
     decision.status.observed_generation = seen.workload.metadata.generation;
     decision.notices.extend(notice(before, &decision.status));
     decision
@@ -102,8 +103,32 @@ fn begin_attempt(seen: &Seen<'_>, status: &mut WorkloadStatus) {
     status.phase = status.phase.apply(Event::StartedOver).expect("every phase allows a new attempt");
 }
 
+/// Whether it had its place for longer than it may run; when it has not, that moment is looked at
+/// again.
+fn time_ran_out(seen: &Seen<'_>, decision: &mut Decision) -> bool {
+    let spec = &seen.workload.spec;
+    let limit = spec.max_duration.as_deref().and_then(|text| duration::parse(text).ok());
+    let (Some(limit), Some(admitted), None, false) = (limit, &decision.status.admitted_at, &spec.closed, spec.suspend) else {
+        return false;
+    };
+    match decision.status.phase {
+        Phase::Succeeded => return false,
+        // Whether that was why it failed stands in its condition.
+        Phase::Failed => {
+            let admitted = conditions::find(&decision.status.conditions, ADMITTED);
+            return admitted.is_some_and(|condition| condition.reason == reason::MAX_DURATION_EXCEEDED);
+        }
+        Phase::Pending | Phase::Admitted | Phase::Running | Phase::Suspended => {}
+    }
+    let due = admitted.0.saturating_add(limit).unwrap_or(Timestamp::MAX);
+    if due > seen.now {
+        decision.look_again_at = Some(decision.look_again_at.map_or(due, |earlier| earlier.min(due)));
+    }
+    due <= seen.now
+}
+
 /// Pods of the present attempt that must go because the Workload is suspended or over.
-fn unwanted(seen: &Seen<'_>, current: &[&Arc<Pod>]) -> Vec<Arc<Pod>> {
+fn unwanted(seen: &Seen<'_>, current: &[&Arc<Pod>], time_ran_out: bool) -> Vec<Arc<Pod>> {
     let spec = &seen.workload.spec;
     let goes = |pod: &Pod| match &spec.closed {
         Some(closed) => match closed.delete_pods {
@@ -112,6 +137,7 @@ fn unwanted(seen: &Seen<'_>, current: &[&Arc<Pod>]) -> Vec<Arc<Pod>> {
             CleanUpPods::None => false,
         },
         // An ended pod of a job holds nothing and is kept for its logs.
+        None if time_ran_out => !pod::ended(pod),
         None => spec.suspend && (spec.ended_pods == EndedPods::Replace || !pod::ended(pod)),
     };
     current.iter().filter(|pod| goes(pod)).map(|pod| Arc::clone(pod)).collect()
@@ -120,7 +146,7 @@ fn unwanted(seen: &Seen<'_>, current: &[&Arc<Pod>]) -> Vec<Arc<Pod>> {
 /// Removes ended pods that are to be replaced, each when its time has come.
 fn replace_ended(seen: &Seen<'_>, current: &[&Arc<Pod>], decision: &mut Decision) {
     let spec = &seen.workload.spec;
-    if spec.ended_pods == EndedPods::Keep || spec.suspend || spec.closed.is_some() {
+    if spec.ended_pods == EndedPods::Keep || spec.suspend || spec.closed.is_some() || decision.status.phase == Phase::Failed {
         return;
     }
     for set in &spec.pod_sets {
@@ -205,13 +231,16 @@ fn has_node(pod: &Pod) -> bool {
 }
 
 /// What happened, in the order in which it happened.
-fn happened(seen: &Seen<'_>, status: &WorkloadStatus) -> Vec<Event> {
+fn happened(seen: &Seen<'_>, status: &WorkloadStatus, time_ran_out: bool) -> Vec<Event> {
     let spec = &seen.workload.spec;
     if let Some(closed) = &spec.closed {
         return vec![if closed.succeeded { Event::AllSucceeded } else { Event::MemberFailed }];
     }
     if spec.suspend {
         return vec![Event::Suspended];
+    }
+    if time_ran_out {
+        return vec![Event::TimeRanOut];
     }
     let mut events = Vec::new();
     if status.phase == Phase::Suspended {
@@ -241,7 +270,7 @@ fn happened(seen: &Seen<'_>, status: &WorkloadStatus) -> Vec<Event> {
 }
 
 /// Says in the conditions why it is as it is.
-fn explain(seen: &Seen<'_>, taken: &[String], status: &mut WorkloadStatus) {
+fn explain(seen: &Seen<'_>, taken: &[String], time_ran_out: bool, status: &mut WorkloadStatus) {
     let generation = seen.workload.metadata.generation;
     let (holds, why, message) = match status.phase {
         Phase::Pending => match &status.waiting {
@@ -251,9 +280,13 @@ fn explain(seen: &Seen<'_>, taken: &[String], status: &mut WorkloadStatus) {
         Phase::Suspended => (false, reason::SUSPENDED.to_owned(), "is suspended".to_owned()),
         Phase::Admitted | Phase::Running => (true, reason::ADMITTED.to_owned(), "every member it needs has its place".to_owned()),
         Phase::Succeeded => (false, reason::SUCCEEDED.to_owned(), "is over: succeeded".to_owned()),
+        Phase::Failed if time_ran_out => {
+            let limit = seen.workload.spec.max_duration.as_deref().unwrap_or_default();
+            (false, reason::MAX_DURATION_EXCEEDED.to_owned(), format!("is over: it ran for longer than {limit} (spec.maxDuration)"))
+        }
         Phase::Failed => (false, "Failed".to_owned(), "is over: failed".to_owned()),
     };
-    conditions::set(&mut status.conditions, "Admitted", holds, &why, message, generation, seen.now);
+    conditions::set(&mut status.conditions, ADMITTED, holds, &why, message, generation, seen.now);
     if !taken.is_empty() {
         let message = format!("cannot make pod {}: another pod has that name; delete it or rename this workload", taken[0]);
         conditions::set(&mut status.conditions, MEMBERS_MADE, false, reason::NAME_TAKEN, message, generation, seen.now);
@@ -262,6 +295,8 @@ fn explain(seen: &Seen<'_>, taken: &[String], status: &mut WorkloadStatus) {
     }
 }
 
+/// The condition that is True while every member it needs has its place.
+const ADMITTED: &str = "Admitted";
 /// The condition that is False while some pod cannot be made.
 pub(super) const MEMBERS_MADE: &str = "MembersMade";
 

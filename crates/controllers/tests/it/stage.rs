@@ -118,12 +118,13 @@ impl Stage {
 
     /// Makes an object of ours in the test's namespace.
     pub(crate) async fn create(&self, kind: &str, name: &str, spec: Value) {
-        let group = if matches!(kind, "Queue" | "Pool") { "compute.fermion.dev" } else { "ai.fermion.dev" };
+        let of_cluster = matches!(kind, "Queue" | "Pool" | "Partition" | "ResourceGroup");
+        let group = if of_cluster || kind == "ResourceTicket" { "compute.fermion.dev" } else { "ai.fermion.dev" };
         let plural = format!("{}s", kind.to_lowercase());
         let resource = ApiResource::from_gvk_with_plural(&kube::core::GroupVersionKind::gvk(group, "v1alpha1", kind), &plural);
         let object = DynamicObject::new(name, &resource).data(json!({"spec": spec}));
         let api: Api<DynamicObject> = match kind {
-            "Queue" | "Pool" => Api::all_with(self.client.clone(), &resource),
+            _ if of_cluster => Api::all_with(self.client.clone(), &resource),
             _ => Api::namespaced_with(self.client.clone(), NAMESPACE, &resource),
         };
         api.create(&PostParams::default(), &object).await.expect("made");

@@ -23,7 +23,7 @@ const PATHS: [&str; 10] =
 
 /// What only administrators and the platform's own parts may do, and why. A route that stands
 /// neither here nor in a role by its name fails the test below.
-const ADMINISTRATORS_ONLY: [(&str, &str, &str); 22] = [
+const ADMINISTRATORS_ONLY: [(&str, &str, &str); 30] = [
     ("apiextensions.k8s.io", "customresourcedefinitions", "a kind is there for everybody"),
     ("admissionregistration.k8s.io", "mutatingwebhookconfigurations", "they see and change what everybody writes"),
     ("admissionregistration.k8s.io", "validatingwebhookconfigurations", "they see what everybody writes"),
@@ -43,6 +43,14 @@ const ADMINISTRATORS_ONLY: [(&str, &str, &str); 22] = [
     ("ai.fermion.dev", "*/status", "controllers write what they see"),
     ("compute.fermion.dev", "pools", "what is offered is the operator's decision"),
     ("compute.fermion.dev", "queues", "what is offered is the operator's decision"),
+    ("compute.fermion.dev", "acceleratormodels", "what is offered is the operator's decision"),
+    ("compute.fermion.dev", "partitions", "machines belong to the operator"),
+    ("compute.fermion.dev", "resourcegroups", "machines belong to the operator"),
+    ("compute.fermion.dev", "schedulingpolicies", "what is offered is the operator's decision"),
+    ("compute.fermion.dev", "quotas", "who is bounded by a quota does not set it, nor see those of others"),
+    ("compute.fermion.dev", "resourcepolicies", "who is bounded by a policy does not set it, nor see those of others"),
+    ("compute.fermion.dev", "timewindows", "who is bounded by a window does not set it, nor see those of others"),
+    ("compute.fermion.dev", "*/status", "controllers write what they see, and administrators decide on tickets"),
     ("assets.fermion.dev", "images", "what is offered is the operator's decision"),
     ("iam.fermion.dev", "users", "who is who is an administrator's decision"),
     ("iam.fermion.dev", "apikeys", "people see their own only, by name or by owner"),

@@ -105,6 +105,17 @@ fn it_stops_when_nobody_used_it_for_the_set_time() {
 }
 
 #[test]
+fn it_stops_when_its_time_is_over_though_it_is_used() {
+    let status = json!({"phase": "Running", "startedAt": "2026-01-01T00:00:00Z", "lastActivityAt": "2026-01-01T07:59:00Z"});
+    let environment = environment(json!({"idleStopAfter": "30m", "maxDuration": "8h"}), status);
+    let fine = run_at(&environment, &["ready"], "07:59:59");
+    assert_eq!((fine.stop, fine.look_again_at), (false, Some(time("08:00:00"))));
+    let over = run_at(&environment, &["ready"], "08:00:00");
+    assert!(over.stop && conditions::holds(&over.status.conditions, EXPIRED) && !conditions::holds(&over.status.conditions, IDLE));
+    assert_eq!(over.notices[0].reason, reason::MAX_DURATION_EXCEEDED);
+}
+
+#[test]
 fn a_change_takes_effect_at_the_next_start() {
     let mut environment = environment(json!({}), json!({"phase": "Running"}));
     let first = run_at(&environment, &["ready"], "00:00:00");

@@ -24,6 +24,26 @@ fn workload(spec: serde_json::Value, status: serde_json::Value) -> Workload {
     serde_json::from_value(object).expect("a workload")
 }
 
+#[test]
+fn what_runs_longer_than_it_may_fails_and_stops() {
+    let status = json!({"phase": "Running", "admittedAt": "2026-01-01T00:00:00Z"});
+    let seen_at = |limit: &str, status: serde_json::Value| {
+        let workload = workload(json!({"maxDuration": limit}), status);
+        let pods = ["chief-0 Succeeded node", "worker-0 Running node", "worker-1 Running node"].map(pod);
+        decide(&Seen { workload: &workload, pods: &pods, taken: &|_| false, now: NOW.parse().expect("a time") })
+    };
+    let fine = seen_at("1h1s", status.clone());
+    assert_eq!((fine.status.phase, fine.look_again_at), (Phase::Running, Some("2026-01-01T01:00:01Z".parse().expect("a time"))));
+    assert!(fine.delete.is_empty());
+    let over = seen_at("1h", status);
+    assert_eq!(over.status.phase, Phase::Failed);
+    assert_eq!(over.delete.iter().map(|pod| pod.name_any()).collect::<Vec<_>>(), ["w-worker-0", "w-worker-1"]);
+    let why = conditions::find(&over.status.conditions, ADMITTED).expect("always there");
+    assert_eq!(why.reason, reason::MAX_DURATION_EXCEEDED);
+    let later = seen_at("1h", serde_json::to_value(&over.status).expect("JSON"));
+    assert_eq!((later.status.phase, later.delete.len(), later.create.len()), (Phase::Failed, 2, 0), "it stays so until the pods are gone");
+}
+
 /// A service-like Workload of `replicas` pods.
 fn service(replicas: i32, status: serde_json::Value) -> Workload {
     let template = json!({"spec": {"containers": [{"name": "main", "image": "x"}]}});

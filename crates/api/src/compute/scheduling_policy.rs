@@ -1,0 +1,141 @@
+//! SchedulingPolicy: how nodes are chosen and in which order work is looked at.
+
+use std::time::Duration;
+
+use kube::CustomResource;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::checks;
+use crate::{Invalid, Rules, duration};
+
+/// A SchedulingPolicy says how the nodes of a pool are chosen, in which order its queues look at
+/// their work by default, and whether work may be stopped for other work. A pool that names none
+/// has the one called `default`; while that does not exist, what stands here as defaults holds.
+#[derive(CustomResource, Serialize, Deserialize, Clone, Debug, PartialEq, JsonSchema)]
+#[kube(
+    group = "compute.fermion.dev",
+    version = "v1alpha1",
+    kind = "SchedulingPolicy",
+    derive = "PartialEq",
+    category = "fermion",
+    printcolumn(name = "Placement", type_ = "string", json_path = ".spec.placement"),
+    printcolumn(name = "Order", type_ = "string", json_path = ".spec.order"),
+    printcolumn(name = "Backfill", type_ = "string", json_path = ".spec.backfill"),
+    printcolumn(name = "Preemption", type_ = "boolean", json_path = ".spec.preemption"),
+    printcolumn(name = "Half-Life", type_ = "string", json_path = ".spec.halfLife"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct SchedulingPolicySpec {
+    /// How a node is chosen among those that could take a pod.
+    #[serde(default)]
+    pub placement: Placement,
+    /// In which order the work of a queue is looked at, where the queue does not say.
+    #[serde(default)]
+    pub order: Order,
+    /// Whether work may start before work that waits longer.
+    #[serde(default)]
+    pub backfill: Backfill,
+    /// Whether work of a lower rank may be stopped for work of a higher one. What is stopped comes
+    /// back by itself.
+    #[serde(default)]
+    pub preemption: bool,
+    /// After this time, what somebody used counts half in their fair share, such as `7d`.
+    #[serde(default = "half_life")]
+    pub half_life: String,
+}
+
+fn half_life() -> String {
+    "7d".to_owned()
+}
+
+impl Default for SchedulingPolicySpec {
+    fn default() -> Self {
+        Self {
+            placement: Placement::default(),
+            order: Order::default(),
+            backfill: Backfill::default(),
+            preemption: false,
+            half_life: half_life(),
+        }
+    }
+}
+
+impl SchedulingPolicySpec {
+    /// After which time use counts half.
+    pub fn half_life(&self) -> Option<Duration> {
+        duration::parse(&self.half_life).ok()
+    }
+}
+
+/// Name of the policy of pools that name none.
+pub const DEFAULT: &str = "default";
+
+/// How a node is chosen. The words are those of the field. Another use of two of them is known:
+/// `Spread` for a node at random, and `BestFit` for the node with the least use; who means these
+/// gets the first by `Spread`, which differs only in that it does not leave it to chance, and the
+/// second by `Spread`, too.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema)]
+pub enum Placement {
+    /// The node that is used least: work is spread over all nodes.
+    Spread,
+    /// The node with the least left after it: nodes are filled one after the other.
+    BestFit,
+    /// The node where least of what is free becomes useless for the work that usually comes
+    /// (fragmentation gradient descent, Weng et al., USENIX ATC 2023).
+    FragmentationGradient,
+    /// The same, and cards that other work needs in particular are spared.
+    #[default]
+    Scarcity,
+}
+
+/// The order of work in a queue.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema)]
+pub enum Order {
+    /// In order of creation.
+    #[serde(rename = "FIFO")]
+    Fifo,
+    /// Higher priority first, equal ones in order of creation.
+    #[default]
+    Priority,
+}
+
+/// Whether work may start before work that waits longer.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema)]
+pub enum Backfill {
+    /// Never: what is first in the queue goes first.
+    None,
+    /// When it does not delay the first that waits.
+    #[default]
+    Easy,
+    /// When it delays nothing that waits before it.
+    Conservative,
+}
+
+impl Rules for SchedulingPolicy {
+    fn check(&self, _old: Option<&Self>) -> Vec<Invalid> {
+        let mut problems = Vec::new();
+        checks::span("spec.halfLife", Some(&self.spec.half_life), &mut problems);
+        if self.spec.half_life() == Some(Duration::ZERO) {
+            problems.push(Invalid::new("spec.halfLife", "must be longer than nothing"));
+        }
+        problems
+    }
+}
+
+crate::kind!(SchedulingPolicy);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_policy_says_what_holds_anyway() {
+        let spec: SchedulingPolicySpec = serde_json::from_str("{}").expect("a spec");
+        assert_eq!(spec, SchedulingPolicySpec::default());
+        assert_eq!(spec.half_life(), Some(Duration::from_secs(7 * 86_400)));
+        let wrong = SchedulingPolicy::new("p", SchedulingPolicySpec { half_life: "0s".to_owned(), ..spec });
+        assert_eq!(wrong.check(None).len(), 1);
+    }
+}

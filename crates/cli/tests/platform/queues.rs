@@ -1,0 +1,143 @@
+//! Queues and nodes as administrators meet them by `kubectl` and `fermion`, on simulated nodes.
+
+use fermion_testkit::{Kubectl, Node, Platform, eventually};
+use serde_json::{Value, json};
+
+use crate::FERMION;
+
+fn object(kind: &str, name: &str, spec: &Value) -> String {
+    let group = if matches!(kind, "TrainingJob" | "Workload") { "ai" } else { "compute" };
+    json!({"apiVersion": format!("{group}.fermion.dev/v1alpha1"), "kind": kind, "metadata": {"name": name}, "spec": spec}).to_string()
+}
+
+/// A job of workers that take all eight cards of a node each, and run for a time.
+fn job(name: &str, replicas: u32, run_time: &str, mut more: Value) -> String {
+    let requests = json!({"cpu": "8", "gpu.fermion.dev/h100-sxm5-80gb": "8"});
+    let containers = json!([{"name": "main", "image": "fermion.dev/base:latest", "resources": {"requests": requests, "limits": requests}}]);
+    let template = json!({"metadata": {"annotations": {"fermion.dev/fake-run-time": run_time}}, "spec": {"containers": containers}});
+    more["roles"] = json!([{"name": "worker", "replicas": replicas, "template": template}]);
+    object("TrainingJob", name, &more)
+}
+
+#[track_caller]
+fn patch(kubectl: &Kubectl, what: [&str; 2], spec: &Value) {
+    kubectl.run(&["patch", what[0], what[1], "--type=merge", "-p", &json!({"spec": spec}).to_string()]).ok();
+}
+
+/// The node of each pod of a job.
+#[track_caller]
+fn nodes_of(kubectl: &Kubectl, job: &str) -> Vec<String> {
+    let label = format!("fermion.dev/training-job={job}");
+    let names = kubectl.run(&["get", "pods", "-l", &label, "-o", "jsonpath={.items[*].spec.nodeName}"]).ok();
+    names.split_whitespace().map(str::to_owned).collect()
+}
+
+#[test]
+fn administrators_run_queues_and_nodes() {
+    let platform = Platform::start(FERMION, Node::None);
+    let kubectl = platform.kubectl();
+    let group = json!({"name": "gpu", "count": 6, "cpu": "64", "memory": "1Ti", "accelerators": {"h100-sxm5-80gb": 8}, "nodesPerRack": 3});
+    kubectl.apply(&object("Pool", "sim", &json!({"kind": "Fake", "fake": {"groups": [group]}})));
+    kubectl.apply(&object("Queue", "sim", &json!({"pool": "sim", "default": true, "maxTime": "2h"})));
+    kubectl.wait_field("default", "pool/sim", "{.status.nodes}", "6");
+
+    a_gang_runs_in_the_default_queue(&kubectl);
+    states_hold_for_submission_and_start(&kubectl);
+    a_drained_node_is_empty_and_stays_so(&kubectl);
+    machines_are_added_and_assigned(&platform, &kubectl);
+    models_of_accelerators_are_known(&kubectl);
+}
+
+fn a_gang_runs_in_the_default_queue(kubectl: &Kubectl) {
+    kubectl.apply(&job("whole", 6, "1s", json!({})));
+    kubectl.wait_field("default", "tj/whole", "{.status.phase}", "Succeeded");
+    let mut nodes = nodes_of(kubectl, "whole");
+    nodes.sort();
+    assert_eq!(nodes, ["sim-gpu-0", "sim-gpu-1", "sim-gpu-2", "sim-gpu-3", "sim-gpu-4", "sim-gpu-5"]);
+    let spec: Value = serde_json::from_str(&kubectl.run(&["get", "tj/whole", "-o", "jsonpath={.spec}"]).ok()).expect("JSON");
+    assert_eq!((&spec["queue"], &spec["runPolicy"]["maxDuration"]), (&json!("sim"), &json!("2h")), "the queue's own limit");
+    let refused = kubectl.run_with(&["create", "-f", "-"], &job("long", 1, "1s", json!({"runPolicy": {"maxDuration": "3h"}}))).refused();
+    assert!(refused.contains("queue \"sim\" lets nothing run longer than 2h, and spec.runPolicy.maxDuration is 3h"), "{refused}");
+}
+
+fn states_hold_for_submission_and_start(kubectl: &Kubectl) {
+    let state = |state: &str| patch(kubectl, ["queue", "sim"], &json!({"state": state}));
+    state("DOWN");
+    kubectl.apply(&job("waits", 1, "1s", json!({})));
+    kubectl.wait_field("default", "wl/waits", "{.status.waiting.reason}", "QueueClosed");
+    state("INACTIVE");
+    let refused = kubectl.run_with(&["create", "-f", "-"], &job("late", 1, "1s", json!({}))).refused();
+    assert!(refused.contains("queue \"sim\" takes no new work while its state is INACTIVE"), "{refused}");
+    kubectl.wait_field("default", "wl/waits", "{.status.waiting.reason}", "QueueClosed");
+    state("DRAIN");
+    kubectl.wait_field("default", "tj/waits", "{.status.phase}", "Succeeded");
+    let refused = kubectl.run_with(&["create", "-f", "-"], &job("late", 1, "1s", json!({}))).refused();
+    assert!(refused.contains("its state is DRAIN; name another queue, or submit again when it is UP"), "{refused}");
+    state("UP");
+    let row = kubectl.run(&["get", "queue", "sim", "--no-headers"]).ok();
+    assert!(row.split_whitespace().take(6).eq(["sim", "sim", "UP", "true", "0", "2h"]), "{row}");
+    let wrong = json!({"oversubscribe": {"mode": "NO", "count": 4}, "priority": 65534});
+    let refused = kubectl.run_with(&["create", "-f", "-"], &object("Queue", "wrong", &wrong)).refused();
+    assert!(refused.contains("spec.priority"), "{refused}");
+}
+
+fn a_drained_node_is_empty_and_stays_so(kubectl: &Kubectl) {
+    kubectl.apply(&job("lasting", 6, "1h", json!({"runPolicy": {"retries": {"limit": 5}}})));
+    kubectl.wait_field("default", "tj/lasting", "{.status.phase}", "Running");
+    kubectl.run(&["cordon", "sim-gpu-1"]).ok();
+    assert_eq!(nodes_of(kubectl, "lasting").len(), 6, "what runs goes on");
+    kubectl.run(&["drain", "sim-gpu-1", "--timeout=60s"]).ok();
+    eventually("the node to be empty", || {
+        let here =
+            kubectl.run(&["get", "pods", "-A", "--field-selector", "spec.nodeName=sim-gpu-1,status.phase=Running", "-o", "name"]).ok();
+        if here.is_empty() { Ok(()) } else { Err(here) }
+    });
+    // Six nodes are asked for, and five take pods: the job waits, and says why.
+    kubectl.wait_field("default", "wl/lasting", "{.status.waiting.resource}", "gpu.fermion.dev/h100-sxm5-80gb");
+    kubectl.run(&["uncordon", "sim-gpu-1"]).ok();
+    kubectl.wait_field("default", "tj/lasting", "{.status.phase}", "Running");
+    kubectl.run(&["delete", "tj", "lasting"]).ok();
+}
+
+fn machines_are_added_and_assigned(platform: &Platform, kubectl: &Kubectl) {
+    let file = platform.home().join("nodes.txt");
+    let add = |text: &str| {
+        std::fs::write(&file, text).expect("a file");
+        platform.run(&["node", "add", "-f", &file.display().to_string()])
+    };
+    let template = platform.run(&["node", "template"]).ok();
+    let refused = add(&format!("{template}n1 10.0.0.1 - - hush\nN2 10.0.0.2 - - hush\n")).refused();
+    assert!(refused.contains("`N2` cannot be a name") && !refused.contains("hush"), "{refused}");
+    assert!(!kubectl.run(&["get", "nodes", "-o", "name"]).ok().contains("node/n1"), "nothing was added");
+    let added = add("n1 10.0.0.1 10.1.0.1 3c:ec:ef:00:00:01 hush hush\nn2 10.0.0.2 - - -\n").ok();
+    assert_eq!(added.matches("added").count(), 2, "{added}");
+    let node: Value = serde_json::from_str(&kubectl.run(&["get", "node", "n1", "-o", "json"]).ok()).expect("JSON");
+    assert_eq!(node["metadata"]["annotations"]["compute.fermion.dev/bmc-address"], "10.1.0.1");
+    assert!(!node.to_string().contains("hush"), "{node}");
+    let password = ["get", "secret", "node-n1-root", "-n", "fermion-system", "-o", "jsonpath={.data.password}"];
+    assert_eq!(kubectl.run(&password).ok(), "aHVzaCBodXNo");
+
+    let unassigned = || kubectl.run(&["get", "nodes", "-l", "!compute.fermion.dev/partition,fermion.dev/pool=local", "-o", "name"]).ok();
+    assert_eq!(unassigned(), "node/n1\nnode/n2\n");
+    let nodes = json!([{"name": "n1", "authorized": true}]);
+    kubectl.apply(&object("Partition", "hpc", &json!({"type": "HPC", "nodes": nodes})));
+    kubectl.apply(&object("ResourceGroup", "batch", &json!({"partition": "hpc", "nodes": ["n1"]})));
+    kubectl.wait_field("default", "node/n1", r"{.metadata.labels.compute\.fermion\.dev/resource-group}", "batch");
+    assert_eq!(unassigned(), "node/n2\n");
+    let empty = json!({"spec": {"nodes": []}}).to_string();
+    let refused = kubectl.run(&["patch", "partition", "hpc", "--type=merge", "-p", &empty]).refused();
+    assert!(refused.contains("node \"n1\" is in resource group \"batch\", whose queues use it; take it out there first"), "{refused}");
+    let refused = kubectl.run(&["delete", "node", "n1"]).refused();
+    assert!(refused.contains("it is in partition \"hpc\"; take it out there first"), "{refused}");
+    kubectl.run(&["delete", "node", "n2"]).ok();
+}
+
+fn models_of_accelerators_are_known(kubectl: &Kubectl) {
+    let slices = ["get", "acceleratormodel", "a100-sxm4-80gb", "-o", "jsonpath={.spec.slices[?(@.name==\"3g.40gb\")].starts}"];
+    eventually("the model", || {
+        let output = kubectl.run(&slices);
+        if output.stdout == "[0,4]" { Ok(()) } else { Err(format!("{output:?}")) }
+    });
+    let table = kubectl.run(&["get", "accel", "--field-selector", "spec.vendor=Huawei", "--no-headers"]).ok();
+    assert!(table.lines().count() >= 4 && table.lines().all(|line| line.contains("NPU")), "{table}");
+}
