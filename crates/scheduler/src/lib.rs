@@ -21,6 +21,7 @@
 //! and scarce devices stay free for those who need them.
 
 pub mod account;
+pub mod admission;
 pub mod cluster;
 pub mod consolidation;
 pub mod device;

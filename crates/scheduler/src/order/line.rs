@@ -71,11 +71,8 @@ impl Line {
             return;
         };
         for account in shares.accounts.path(member) {
-            if !self.branches.contains_key(&account) {
-                let (share, parent) = (shares.fair.share(account), shares.accounts.parent(account));
-                self.branches.insert(account, Branch { share, parent, ..Branch::default() });
-            }
-            self.branch(account).count += 1;
+            let fresh = || Branch { share: shares.fair.share(account), parent: shares.accounts.parent(account), ..Branch::default() };
+            self.branches.entry(account).or_insert_with(fresh).count += 1;
         }
         // Once all are there, so that each finds its parent.
         for account in shares.accounts.path(member) {
@@ -154,7 +151,7 @@ impl Line {
     /// How many places of this line come before a rank. Costs their number, or that of the
     /// accounts before.
     pub(super) fn before(&self, rank: &Rank) -> usize {
-        let shared = rank.shares.first().is_some();
+        let shared = !rank.shares.is_empty();
         let mut count = if shared { self.plain.len() } else { self.plain.range(..rank.place).count() };
         let mut siblings = &self.tops;
         for (depth, step) in rank.shares.iter().enumerate() {

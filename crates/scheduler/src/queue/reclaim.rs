@@ -14,7 +14,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
 use super::share::Rise;
-use super::{QueueId, Queues};
+use super::{QueueId, Queues, Reason};
 use crate::resource::{Demand, ResourceId};
 
 /// What others have to give back before a demand fits.
@@ -68,6 +68,20 @@ impl Queues {
         used.into_iter().any(|(resource, amount)| self.may_take_one(claimant, resource, amount, victim))
     }
 
+    /// How much of what runs in this very queue would have to end so that this reason does not
+    /// stand against so much more of the resource; `None` when all of it is not enough.
+    pub fn to_end(&self, id: QueueId, resource: ResourceId, amount: i64, reason: Reason) -> Option<i64> {
+        let rise = Rise::at(id, resource, amount);
+        let stands = |ended: i64| {
+            let mut stands = false;
+            self.each_shortage(rise.less(ended), &mut |shortage| stands |= shortage.reason == reason);
+            stands
+        };
+        let own = self.node(id).own.get(resource);
+        let least = least(own, |ended| !stands(ended));
+        (!stands(least)).then_some(least)
+    }
+
     fn may_take_one(&self, claimant: QueueId, resource: ResourceId, amount: i64, victim: QueueId) -> bool {
         let victims: Vec<QueueId> = self.path(victim).collect();
         // Up to where the two ways meet the claimant's side must be within its guarantees, the
@@ -119,16 +133,7 @@ impl Queues {
     /// The least to take here so that nothing is missing any more; all of it if that is not
     /// enough. Taking more never makes more missing.
     fn enough(&self, rise: Rise, all: i64) -> i64 {
-        let (mut least, mut most) = (0, all);
-        while least < most {
-            let middle = least + (most - least) / 2;
-            if self.missing(rise.less(middle)) == 0 {
-                most = middle;
-            } else {
-                least = middle + 1;
-            }
-        }
-        least
+        least(all, |taken| self.missing(rise.less(taken)) == 0)
     }
 
     /// The most that is missing anywhere from here up.
@@ -178,4 +183,18 @@ impl Queues {
         let left = node.guarantee(resource) - node.promised.get(resource);
         (node.own.get(resource) - left).max(0)
     }
+}
+
+/// The least amount, up to a most, that is enough; the most if none is. More is never worse.
+fn least(most: i64, enough: impl Fn(i64) -> bool) -> i64 {
+    let (mut least, mut most) = (0, most);
+    while least < most {
+        let middle = least + (most - least) / 2;
+        if enough(middle) {
+            most = middle;
+        } else {
+            least = middle + 1;
+        }
+    }
+    least
 }

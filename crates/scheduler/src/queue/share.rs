@@ -12,6 +12,9 @@ pub struct Shortage {
     pub resource: ResourceId,
     /// How much more must be there, or be allowed.
     pub missing: i64,
+    /// How much of the demand arrives there; the rest comes from what queues below keep. Less
+    /// than what is missing where more is used already than may be.
+    pub added: i64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -132,24 +135,24 @@ impl Queues {
     /// What would be in the way on the way up.
     pub(super) fn each_shortage(&self, mut rise: Rise, found: &mut impl FnMut(Shortage)) {
         let resource = rise.resource;
-        let mut report = |reason, missing| {
+        let mut report = |reason, missing, added| {
             if missing > 0 {
-                found(Shortage { reason, resource, missing });
+                found(Shortage { reason, resource, missing, added });
             }
         };
         while let Some(id) = rise.next {
             let node = self.node(id);
             if let Some(limit) = node.config.limit.get(resource) {
-                report(Reason::Limit(id), (node.used.get(resource) - rise.taken).saturating_add(rise.used) - limit);
+                report(Reason::Limit(id), (node.used.get(resource) - rise.taken).saturating_add(rise.used) - limit, rise.used);
             }
             // What it keeps anyway it need not draw.
             if let Some(guarantee) = node.config.guaranteed.get(resource).filter(|_| rise.draw > 0 && !node.config.borrows) {
-                report(Reason::MayNotBorrow(id), (node.inner.get(resource) - rise.left).saturating_add(rise.draw) - guarantee);
+                report(Reason::MayNotBorrow(id), (node.inner.get(resource) - rise.left).saturating_add(rise.draw) - guarantee, rise.draw);
             }
             rise = self.rise_above(id, rise);
         }
         if let Some(capacity) = self.capacity.get(resource).filter(|_| rise.draw > 0) {
-            report(Reason::NothingToBorrow, (self.drawn.get(resource) - rise.left).saturating_add(rise.draw) - capacity);
+            report(Reason::NothingToBorrow, (self.drawn.get(resource) - rise.left).saturating_add(rise.draw) - capacity, rise.draw);
         }
     }
 

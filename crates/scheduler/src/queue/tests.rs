@@ -32,7 +32,7 @@ fn what_is_left_may_be_borrowed_and_is_claimed_back() {
     let (mut queues, a, b) = two();
     assert_eq!(queues.fits(b, &gpus(9)), Ok(gpus(5)));
     queues.charge(b, &gpus(9));
-    let shortage = Shortage { reason: Reason::NothingToBorrow, resource: GPU, missing: 5 };
+    let shortage = Shortage { reason: Reason::NothingToBorrow, resource: GPU, missing: 5, added: 6 };
     assert_eq!(queues.fits(a, &gpus(6)), Err(shortage));
     let taking = Taking { queue: b, resource: GPU, amount: 5 };
     assert_eq!(queues.claim(a, &gpus(6)), Ok(Claim { takings: vec![taking] }));
