@@ -60,7 +60,7 @@ async fn each_state_takes_new_work_or_refuses_it() {
             assert_eq!(answer.message(), expected);
         }
         // Work that it has can still be changed.
-        stage.merge(&format!("{AI}/trainingjobs/before"), &json!({"spec": {"priority": takes as i32}})).await.ok();
+        stage.merge(&format!("{AI}/trainingjobs/before"), &json!({"spec": {"priority": i32::from(takes)}})).await.ok();
     }
     // Moving work into it is submitting to it.
     submit(&stage, "TrainingJob", "elsewhere", json!({"queue": "other"})).await.ok();
