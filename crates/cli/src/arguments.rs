@@ -3,7 +3,7 @@
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    apply, call, chat, completion, delete, exec, export, follow, get, import, login, logs, node, notebook, open, run, secrets, status,
+    apply, call, chat, completion, delete, exec, export, follow, get, import, login, logs, node, notebook, open, run, secrets, sim, status,
     store, top, usage, wait,
 };
 use crate::connection::ConnectionArguments;
@@ -74,6 +74,8 @@ pub(crate) enum Command {
     /// Work with a Jupyter environment from the command line
     #[command(subcommand)]
     Notebook(notebook::NotebookCommand),
+    /// Simulate a cluster with some work, and with changes to either
+    Sim(sim::SimArguments),
     /// Replace the key that Secrets are encrypted with
     #[command(subcommand)]
     Secrets(secrets::SecretsCommand),

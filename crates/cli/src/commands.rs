@@ -18,6 +18,7 @@ pub(crate) mod notebook;
 pub(crate) mod open;
 pub(crate) mod run;
 pub(crate) mod secrets;
+pub(crate) mod sim;
 pub(crate) mod status;
 pub(crate) mod store;
 pub(crate) mod top;
@@ -49,6 +50,7 @@ pub(crate) async fn run(arguments: Arguments) -> Outcome<Exit> {
         Command::Backup(options) => store::backup(options, connection.home).await,
         Command::Restore(options) => store::restore(options, connection.home).await,
         Command::Store(command) => store::run(command, connection.home).await,
+        Command::Sim(options) => sim::run(&options),
         Command::Completion(options) => completion::run(&options),
         Command::Login(options) => login::run(options, &connection).await,
         Command::Run(options) => run::run(options, &connection.session()?).await,

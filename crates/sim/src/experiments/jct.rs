@@ -8,7 +8,7 @@ pub mod peers;
 pub mod report;
 
 use fermion_scheduler::cluster::Cluster;
-use fermion_scheduler::device::{Device, DeviceRequest, Each, ModelId, ModelSet};
+use fermion_scheduler::device::{Device, DeviceRequest, Each, ModelSet};
 use fermion_scheduler::engine::{Backfill, Engine, Members, Millis, Work, WorkId};
 use fermion_scheduler::node::Facts;
 use fermion_scheduler::request::Request;
@@ -79,19 +79,7 @@ fn sorted(mut values: Vec<f64>) -> Vec<f64> {
 /// # Panics
 /// When a job never ends because it asks for more cards than there are.
 pub fn ours(jobs: &[Job], cards: u32, knowledge: Knowledge, seed: u64) -> Outcome {
-    let mut random = Random::new(seed);
-    let arrivals: Vec<Arrival> = jobs
-        .iter()
-        .enumerate()
-        .map(|(place, job)| {
-            let told = match knowledge {
-                Knowledge::Nothing => None,
-                Knowledge::Estimates => Some((job.run_ms as f64 * 2_f64.powf(2.0 * random.unit() - 1.0)) as Millis),
-                Knowledge::Exact => Some(job.run_ms),
-            };
-            Arrival { at: job.submitted_at, work: work(place, job.cards, told), run_ms: job.run_ms }
-        })
-        .collect();
+    let arrivals = arrivals(jobs, NODE_CARDS, knowledge, seed);
     let (order, above) = match knowledge {
         Knowledge::Nothing => (Order::Levels, STOPS_ABOVE_LEVELS),
         _ => (Order::ResponseRatio { weight: WEIGHT }, STOPS_ABOVE),
@@ -105,6 +93,22 @@ pub fn ours(jobs: &[Job], cards: u32, knowledge: Knowledge, seed: u64) -> Outcom
         ended_at: fates.iter().map(|fate| at(fate.ended_at)).collect(),
         preemptions: fates.iter().map(|fate| fate.stops as usize).sum(),
     }
+}
+
+/// The jobs as gangs on nodes with so many cards.
+pub fn arrivals(jobs: &[Job], node_cards: u32, knowledge: Knowledge, seed: u64) -> Vec<Arrival> {
+    let mut random = Random::new(seed);
+    jobs.iter()
+        .enumerate()
+        .map(|(place, job)| {
+            let told = match knowledge {
+                Knowledge::Nothing => None,
+                Knowledge::Estimates => Some((job.run_ms as f64 * 2_f64.powf(2.0 * random.unit() - 1.0)) as Millis),
+                Knowledge::Exact => Some(job.run_ms),
+            };
+            Arrival { at: job.submitted_at, work: work(place, job.cards, node_cards, told), run_ms: job.run_ms }
+        })
+        .collect()
 }
 
 /// Nodes of eight cards; what is left over makes a smaller one.
@@ -121,20 +125,20 @@ fn cluster(cards: u32) -> Cluster {
 }
 
 /// A gang with as many cards on each node as it can use: whole nodes and one part of a node.
-fn work(place: usize, cards: u32, run_ms: Option<Millis>) -> Work {
+fn work(place: usize, cards: u32, node_cards: u32, run_ms: Option<Millis>) -> Work {
     let members = |cards: u32, count: u32| Members {
         request: Request {
             demand: Demand::default(),
-            devices: Some(DeviceRequest { models: ModelSet::from_iter([ModelId(0)]), count: cards as u8, each: Each::Whole }),
+            devices: Some(DeviceRequest { models: ModelSet::ANY, count: cards as u8, each: Each::Whole }),
             ..Request::default()
         },
         count,
         per_node_max: None,
     };
-    let (whole, part) = (cards / NODE_CARDS, cards % NODE_CARDS);
+    let (whole, part) = (cards / node_cards, cards % node_cards);
     let mut sets = Vec::new();
     if whole > 0 {
-        sets.push(members(NODE_CARDS, whole));
+        sets.push(members(node_cards, whole));
     }
     if part > 0 {
         sets.push(members(part, 1));

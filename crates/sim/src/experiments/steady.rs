@@ -72,7 +72,8 @@ impl Steady {
 /// Runs one scheduler. Arrivals follow from the trace, the load and the seed alone.
 pub fn run(trace: &Trace, load: f64, seed: u64, scheduler: Scheduler) -> Steady {
     let estimates = matches!(scheduler, Scheduler::Ours { estimates: true });
-    let arrivals = arrivals(trace, load, seed, estimates);
+    let capacity: f64 = trace.nodes.iter().map(|node| node.1.len() as f64).sum();
+    let arrivals = arrivals(&trace.pods, capacity, load, seed, estimates);
     match scheduler {
         Scheduler::Skipping(placement) => observe(&mut Skipping::new(cluster(trace, placement)), trace, &arrivals),
         Scheduler::Ours { .. } => {
@@ -107,10 +108,11 @@ fn observe<P: Placer>(placer: &mut P, trace: &Trace, arrivals: &[Arrival]) -> St
     steady
 }
 
-fn arrivals(trace: &Trace, load: f64, seed: u64, estimates: bool) -> Vec<Arrival> {
+/// Pods drawn from a list, with gangs among them, that keep a `load` of so many cards busy.
+/// With `estimates`, lifetimes are told within a factor of two.
+pub fn arrivals(list: &[Request], capacity: f64, load: f64, seed: u64, estimates: bool) -> Vec<Arrival> {
     let mut random = Random::new(seed);
-    let capacity: f64 = trace.nodes.iter().map(|node| node.1.len() as f64).sum();
-    let pods = trace.pods.iter().map(|pod| pod.cards() as f64 / 1000.0).sum::<f64>() / trace.pods.len() as f64;
+    let pods = list.iter().map(|pod| pod.cards() as f64 / 1000.0).sum::<f64>() / list.len() as f64;
     // One member seven times in ten, two twice, four once.
     let gang = f64::from(MEMBER_CARDS) * (7.0 + 2.0 * 2.0 + 4.0) / 10.0;
     let cards = (pods * (GANGS - 1) as f64 + gang) / GANGS as f64;
@@ -125,7 +127,7 @@ fn arrivals(trace: &Trace, load: f64, seed: u64, estimates: bool) -> Vec<Arrival
             let demand = [(ResourceId::CPU, MEMBER_CPU)].into_iter().collect();
             (Request { demand, devices: Some(devices), ..Request::default() }, members)
         } else {
-            (trace.pods[random.below(trace.pods.len())].clone(), 1)
+            (list[random.below(list.len())].clone(), 1)
         };
         let run_ms = (mu + LIFETIME_SIGMA * random.normal()).exp().min(LIFETIME_MAX_MS);
         let told = run_ms * 2_f64.powf(2.0 * random.unit() - 1.0);

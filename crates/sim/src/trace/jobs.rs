@@ -64,6 +64,27 @@ pub fn elasticflow(folder: &Path, cluster: &str) -> Result<Vec<Job>> {
     sorted(rows.into_iter().map(job).collect())
 }
 
+#[derive(Deserialize)]
+struct JobRow {
+    submitted_s: f64,
+    cards: u32,
+    run_s: f64,
+}
+
+/// Jobs of a file of one's own: CSV with the columns `submitted_s`, `cards` and `run_s`.
+///
+/// # Errors
+/// When the file is not there or not in this form.
+pub fn read(path: &Path) -> Result<Vec<Job>> {
+    let mut reader = csv::Reader::from_path(path).with_context(|| format!("cannot read jobs from {}", path.display()))?;
+    let millis = |seconds: f64| (seconds * 1000.0).round() as Millis;
+    let rows = reader.deserialize().map(|row: csv::Result<JobRow>| {
+        let row = row.with_context(|| format!("in {}, whose columns must be submitted_s, cards and run_s", path.display()))?;
+        Ok(Job { submitted_at: millis(row.submitted_s), cards: row.cards, run_ms: millis(row.run_s) })
+    });
+    sorted(rows.collect::<Result<_>>()?)
+}
+
 /// Whether the trace is there.
 pub fn is_there(folder: &Path, name: &str) -> bool {
     let file = if name == "muri" { "muri/cluster_trace.csv".to_owned() } else { format!("elasticflow/{name}.csv") };

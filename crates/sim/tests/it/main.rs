@@ -4,4 +4,5 @@ mod inflation;
 mod jct;
 mod reclaim;
 mod steady;
+mod study;
 mod throughput;
