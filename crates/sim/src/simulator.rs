@@ -19,6 +19,12 @@ pub use self::placer::{Backfilling, Placer, Skipping};
 
 /// For how many of those that wait others are stopped at one event.
 const STOPPED_FOR_MAX: usize = 16;
+/// For how many of those that wait others are moved at one event.
+const MOVED_FOR_MAX: usize = 4;
+/// Work whose members have so many cards, in thousandths, is what others are moved for.
+const LARGE: i64 = 2000;
+/// So many moves can be saved up for at the least.
+const MOVES_SAVED_MIN: f64 = 8.0;
 /// How often ranks are looked at when nothing else happens.
 const REVIEW_MS: Millis = 3_600_000;
 
@@ -39,7 +45,10 @@ pub struct Rules {
     /// How much higher than a running one's a rank must be for the running one to be stopped;
     /// `None` when nobody is stopped.
     pub stops_above: Option<f64>,
-    /// What a stop costs the one that is stopped: it runs so much longer.
+    /// The part of what runs that may be moved in an hour to make room for larger work; 0 when
+    /// nothing is moved.
+    pub moves_per_hour: f64,
+    /// What a stop or a move costs the one that is stopped or moved: it runs so much longer.
     pub restart_ms: Millis,
     /// The least time between two rounds; 0 for a round at every event.
     pub pause_ms: Millis,
@@ -53,6 +62,7 @@ pub struct Fate {
     pub started_at: Option<Millis>,
     pub ended_at: Option<Millis>,
     pub stops: u32,
+    pub moves: u32,
 }
 
 /// What there is after an event.
@@ -120,6 +130,9 @@ struct State<'a> {
     running: BTreeMap<usize, Millis>,
     /// Ends to come: when, whose, and in which of its stints.
     ends: BinaryHeap<Reverse<(Millis, usize, u32)>>,
+    /// Moves that may be made, and since when they were counted.
+    moves_left: f64,
+    moves_counted_at: Millis,
 }
 
 impl<'a> State<'a> {
@@ -142,6 +155,8 @@ impl<'a> State<'a> {
             waiting: BTreeMap::new(),
             running: BTreeMap::new(),
             ends: BinaryHeap::new(),
+            moves_left: 0.0,
+            moves_counted_at: 0,
         }
     }
 
@@ -156,6 +171,9 @@ impl<'a> State<'a> {
         let works: Vec<&Work> = order.iter().map(|(_, place)| &self.waiting[place]).collect();
         let started = placer.round(self.now, &works);
         self.start(&started);
+        if self.rules.moves_per_hour > 0.0 {
+            self.make_room(placer);
+        }
         let Some(above) = self.rules.stops_above else { return };
         for (rank, place) in order.into_iter().filter(|entry| !started.contains(&entry.1)).take(STOPPED_FOR_MAX) {
             let mut lower: Vec<(f64, usize)> = self.running.keys().map(|&place| (self.rank(place), place)).collect();
@@ -174,6 +192,54 @@ impl<'a> State<'a> {
         let works: Vec<Work> = self.order().iter().map(|(_, place)| self.waiting[place].clone()).collect();
         let started = placer.round(self.now, &works.iter().collect::<Vec<_>>());
         self.start(&started);
+    }
+
+    /// Moves smaller work together where that lets larger work start.
+    fn make_room<P: Placer>(&mut self, placer: &mut P) {
+        let hours = (self.now - self.moves_counted_at) as f64 / 3_600_000.0;
+        self.moves_counted_at = self.now;
+        let per_hour = self.rules.moves_per_hour * self.running.len() as f64;
+        self.moves_left = (self.moves_left + hours * per_hour).min(per_hour.max(MOVES_SAVED_MIN));
+        let tried: Vec<usize> =
+            self.order().into_iter().map(|entry| entry.1).filter(|place| self.is_large(*place)).take(MOVED_FOR_MAX).collect();
+        for place in tried {
+            let most = self.moves_left as usize;
+            if most == 0 {
+                return;
+            }
+            let size = self.member_cards(place);
+            let mut movable: Vec<(i64, usize)> = self.running.keys().map(|&other| (self.member_cards(other), other)).collect();
+            // Work without cards frees none; as large work would need as much room again.
+            movable.retain(|entry| entry.0 > 0 && entry.0 < size);
+            movable.sort_unstable();
+            let movable: Vec<Work> = movable.into_iter().map(|(_, other)| self.arrivals[other].work.clone()).collect();
+            let Some(moved) = placer.make_room(&self.waiting[&place], &movable, most) else { continue };
+            self.moves_left -= moved.len() as f64;
+            for other in moved {
+                self.delay(other.0 as usize);
+            }
+            let started = placer.round(self.now, &[&self.waiting[&place]]);
+            self.start(&started);
+        }
+    }
+
+    fn is_large(&self, place: usize) -> bool {
+        self.member_cards(place) >= LARGE
+    }
+
+    /// The most cards of one member, in thousandths.
+    fn member_cards(&self, place: usize) -> i64 {
+        self.arrivals[place].work.sets.iter().map(|set| set.request.cards()).max().unwrap_or(0)
+    }
+
+    /// Running work ends later by what a move costs.
+    fn delay(&mut self, place: usize) {
+        let Some(started_at) = self.running.get(&place) else { return };
+        let progress = &mut self.progress[place];
+        progress.left_ms += self.rules.restart_ms;
+        progress.stint += 1;
+        self.fates[place].moves += 1;
+        self.ends.push(Reverse((started_at + progress.left_ms, place, progress.stint)));
     }
 
     /// Those that wait, the highest rank first, equal ranks in the order of arrival.

@@ -167,7 +167,7 @@ impl Study {
             (Queue::Short, false) => (Order::Levels, Some(1.0)),
         };
         let pause_ms = if matches!(self.work, Work::Pods { .. }) { PAUSE_MS } else { 0 };
-        let rules = Rules { order, stops_above, restart_ms: RESTART_MS, pause_ms };
+        let rules = Rules { order, stops_above, restart_ms: RESTART_MS, pause_ms, moves_per_hour: 0.0 };
         let mut moments = Vec::new();
         let mut placer = Backfilling(Engine::new(cluster, Backfill::Easy));
         let fates = simulator::run(&mut placer, arrivals, rules, |moment, _| moments.push(moment));

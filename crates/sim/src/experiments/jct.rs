@@ -84,7 +84,7 @@ pub fn ours(jobs: &[Job], cards: u32, knowledge: Knowledge, seed: u64) -> Outcom
         Knowledge::Nothing => (Order::Levels, STOPS_ABOVE_LEVELS),
         _ => (Order::ResponseRatio { weight: WEIGHT }, STOPS_ABOVE),
     };
-    let rules = Rules { order, stops_above: Some(above), restart_ms: RESTART_MS, pause_ms: 0 };
+    let rules = Rules { order, stops_above: Some(above), restart_ms: RESTART_MS, pause_ms: 0, moves_per_hour: 0.0 };
     let mut placer = Backfilling(Engine::new(cluster(cards), Backfill::Easy));
     let fates = simulator::run(&mut placer, &arrivals, rules, |_, _| ());
     let at = |time: Option<Millis>| time.expect("every job has room on an empty cluster");

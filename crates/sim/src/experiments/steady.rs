@@ -32,6 +32,9 @@ const GANGS: usize = 50;
 /// Cards and cores of a member of a gang.
 const MEMBER_CARDS: u8 = 8;
 const MEMBER_CPU: i64 = 64_000;
+/// The part of what runs that may be moved in an hour, and what a move costs.
+const MOVES_PER_HOUR: f64 = 0.01;
+const RESTART_MS: Millis = 60_000;
 /// Time between two rounds.
 const PAUSE_MS: Millis = 30_000;
 /// The part of all pods that the typical shapes cover.
@@ -42,8 +45,9 @@ const TYPICAL: f64 = 0.95;
 pub enum Scheduler {
     /// A policy of placement, and no reservations.
     Skipping(Placement),
-    /// Ours; whether lifetimes are known within a factor of two.
-    Ours { estimates: bool },
+    /// Ours; whether lifetimes are known within a factor of two, and whether up to a hundredth
+    /// of what runs may be moved in an hour.
+    Ours { estimates: bool, moves: bool },
 }
 
 /// What came of one run, over the time measured.
@@ -55,6 +59,8 @@ pub struct Steady {
     pub small_wait_s: Vec<f64>,
     /// Of pods and gangs with eight cards on a node, sorted.
     pub large_wait_s: Vec<f64>,
+    /// Moves, in percent of what ran, in an hour.
+    pub moves: f64,
     /// Work that no empty cluster would have room for.
     pub impossible: usize,
 }
@@ -71,29 +77,39 @@ impl Steady {
 
 /// Runs one scheduler. Arrivals follow from the trace, the load and the seed alone.
 pub fn run(trace: &Trace, load: f64, seed: u64, scheduler: Scheduler) -> Steady {
-    let estimates = matches!(scheduler, Scheduler::Ours { estimates: true });
+    let estimates = matches!(scheduler, Scheduler::Ours { estimates: true, .. });
+    let moves = matches!(scheduler, Scheduler::Ours { moves: true, .. });
     let capacity: f64 = trace.nodes.iter().map(|node| node.1.len() as f64).sum();
     let arrivals = arrivals(&trace.pods, capacity, load, seed, estimates);
     match scheduler {
-        Scheduler::Skipping(placement) => observe(&mut Skipping::new(cluster(trace, placement)), trace, &arrivals),
+        Scheduler::Skipping(placement) => observe(&mut Skipping::new(cluster(trace, placement)), trace, &arrivals, moves),
         Scheduler::Ours { .. } => {
-            observe(&mut Backfilling(Engine::new(cluster(trace, Placement::Scarcity), Backfill::Easy)), trace, &arrivals)
+            observe(&mut Backfilling(Engine::new(cluster(trace, Placement::Scarcity), Backfill::Easy)), trace, &arrivals, moves)
         }
     }
 }
 
-fn observe<P: Placer>(placer: &mut P, trace: &Trace, arrivals: &[Arrival]) -> Steady {
+fn observe<P: Placer>(placer: &mut P, trace: &Trace, arrivals: &[Arrival], moves: bool) -> Steady {
     let measured = WARM_UP_MS as Millis..(WARM_UP_MS + MEASURED_MS) as Millis;
-    let rules = Rules { order: Order::Arrival, stops_above: None, restart_ms: 0, pause_ms: PAUSE_MS };
+    let rules = Rules {
+        order: Order::Arrival,
+        stops_above: None,
+        restart_ms: RESTART_MS,
+        pause_ms: PAUSE_MS,
+        moves_per_hour: if moves { MOVES_PER_HOUR } else { 0.0 },
+    };
     let (mut before, mut cards, mut sum) = (0, 0_i64, 0_i128);
+    let (mut running, mut ran) = (0, 0.0);
     let fates = simulator::run(placer, arrivals, rules, |moment, _| {
         let (from, to) = (Millis::max(before, measured.start), moment.now.min(measured.end));
         sum += i128::from(cards) * i128::from((to - from).max(0));
-        (before, cards) = (moment.now, moment.cards);
+        ran += f64::from(running) * (moment.now - before) as f64 / 3_600_000.0;
+        (before, cards, running) = (moment.now, moment.cards, moment.running as u32);
     });
     let capacity: i64 = trace.nodes.iter().map(|node| node.1.len() as i64 * 1000).sum();
     let allocated = sum as f64 / (capacity as f64 * MEASURED_MS) * 100.0;
-    let mut steady = Steady { allocated, small_wait_s: Vec::new(), large_wait_s: Vec::new(), impossible: 0 };
+    let moves = fates.iter().map(|fate| f64::from(fate.moves)).sum::<f64>() / ran * 100.0;
+    let mut steady = Steady { allocated, moves, small_wait_s: Vec::new(), large_wait_s: Vec::new(), impossible: 0 };
     for (fate, arrival) in fates.iter().zip(arrivals).filter(|(fate, _)| measured.contains(&fate.submitted_at)) {
         let Some(started_at) = fate.started_at else {
             steady.impossible += 1;

@@ -15,6 +15,9 @@ pub trait Placer {
     /// Frees what ended or was stopped.
     fn finish(&mut self, work: WorkId);
 
+    /// Moves by which the work has room, at most `most`; makes them. Answers who moved.
+    fn make_room(&mut self, work: &Work, movable: &[Work], most: usize) -> Option<Vec<WorkId>>;
+
     /// Who must stop so that the work has room; `None` when that cannot be.
     fn victims(&mut self, work: &Work, candidates: &[Candidate]) -> Option<Vec<WorkId>>;
 }
@@ -30,6 +33,13 @@ impl Placer for Backfilling {
 
     fn finish(&mut self, work: WorkId) {
         self.0.finish(work);
+    }
+
+    fn make_room(&mut self, work: &Work, movable: &[Work], most: usize) -> Option<Vec<WorkId>> {
+        let moves = self.0.consolidate(work, movable, most)?.moves;
+        let moved = moves.iter().map(|entry| entry.0).collect();
+        self.0.relocate(moves);
+        Some(moved)
     }
 
     fn victims(&mut self, work: &Work, candidates: &[Candidate]) -> Option<Vec<WorkId>> {
@@ -83,6 +93,10 @@ impl Placer for Skipping {
         if let Some(placed) = self.running.remove(&work) {
             gang::unseat(&mut self.cluster, &placed);
         }
+    }
+
+    fn make_room(&mut self, _: &Work, _: &[Work], _: usize) -> Option<Vec<WorkId>> {
+        None
     }
 
     fn victims(&mut self, _: &Work, _: &[Candidate]) -> Option<Vec<WorkId>> {

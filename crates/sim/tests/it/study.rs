@@ -11,10 +11,10 @@ const CLUSTER: &str = "nodes:\n- {count: 4, cpu: 96, memoryGib: 768, cards: 8, m
 /// Forty jobs of eight cards, one an hour, each of which runs for eight.
 fn files(test: &str) -> (PathBuf, PathBuf) {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    let jobs: String = (0..40).map(|job| format!("{},8,{}\n", job * 3600, 8 * 3600)).collect();
+    let jobs: Vec<String> = (0..40).map(|job| format!("{},8,{}", job * 3600, 8 * 3600)).collect();
     let (cluster, trace) = (folder.join(format!("{test}.yaml")), folder.join(format!("{test}.csv")));
     fs::write(&cluster, CLUSTER).expect("a file in the target folder");
-    fs::write(&trace, format!("submitted_s,cards,run_s\n{jobs}")).expect("a file in the target folder");
+    fs::write(&trace, format!("submitted_s,cards,run_s\n{}\n", jobs.join("\n"))).expect("a file in the target folder");
     (cluster, trace)
 }
 

@@ -8,12 +8,13 @@ use crate::table::Table;
 use crate::trace::openb::Trace;
 
 /// Schedulers with their names.
-pub const SCHEDULERS: [(Scheduler, &str); 5] = [
+pub const SCHEDULERS: [(Scheduler, &str); 6] = [
     (Scheduler::Skipping(Placement::BestFit), "BestFit"),
     (Scheduler::Skipping(Placement::Packing), "Packing"),
     (Scheduler::Skipping(Placement::FragmentationGradient), "FGD"),
-    (Scheduler::Ours { estimates: false }, "ours, lifetimes unknown"),
-    (Scheduler::Ours { estimates: true }, "ours, estimated within 2 x"),
+    (Scheduler::Ours { estimates: false, moves: false }, "ours, lifetimes unknown"),
+    (Scheduler::Ours { estimates: true, moves: false }, "ours, estimated within 2 x"),
+    (Scheduler::Ours { estimates: false, moves: true }, "ours, unknown, with moves"),
 ];
 const BEST_FIT: usize = 0;
 const FGD: usize = 2;
@@ -59,6 +60,7 @@ pub fn schedulers(measured: &[Measured]) -> Table {
         "8 cards: p99 wait, s",
         "others: p50 wait, s",
         "others: p99 wait, s",
+        "moved, %/h",
     ]);
     for one in measured {
         for (place, (_, name)) in SCHEDULERS.iter().enumerate() {
@@ -73,6 +75,7 @@ pub fn schedulers(measured: &[Measured]) -> Table {
                 format!("{:.0}", one.large_s(place, 0.99)),
                 format!("{:.0}", small(0.5)),
                 format!("{:.0}", small(0.99)),
+                format!("{:.2}", Summary::of(&one.runs[place].iter().map(|run| run.moves).collect::<Vec<_>>()).mean),
             ]);
         }
     }
@@ -117,6 +120,7 @@ pub fn runs(measured: &[Measured], seeds: &[u64]) -> Table {
         "small_p50_s",
         "small_p99_s",
         "impossible",
+        "moves_percent_per_hour",
     ]);
     for one in measured {
         for ((_, name), runs) in SCHEDULERS.iter().zip(&one.runs) {
@@ -134,6 +138,7 @@ pub fn runs(measured: &[Measured], seeds: &[u64]) -> Table {
                     format!("{:.1}", run.small_s(0.5)),
                     format!("{:.1}", run.small_s(0.99)),
                     run.impossible.to_string(),
+                    format!("{:.4}", run.moves),
                 ]);
             }
         }
