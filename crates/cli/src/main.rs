@@ -1,7 +1,7 @@
 //! The `fermion` binary: the server, and the commands people use it with.
 //!
 //! Invariants
-//! - Every command but `server`, `teardown`, those of `commands/store.rs` and the hidden `start-container` is a plain client
+//! - Every command but `server`, `teardown`, `sim`, those of `commands/store.rs` and the hidden `start-container` is a plain client
 //!   of the API over HTTP: it never opens the store and never calls another crate of the server.
 //! - What goes to standard output is the answer; progress, hints and errors go to standard
 //!   error, so that output can be piped.

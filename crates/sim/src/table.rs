@@ -33,7 +33,7 @@ impl Table {
         let columns = 0..self.head.len();
         let width = |column: usize| self.rows.iter().chain([&self.head]).map(|row| row[column].chars().count()).max().unwrap_or(0).max(3);
         let widths: Vec<usize> = columns.clone().map(width).collect();
-        let is_number = |text: &str| text.is_empty() || text.starts_with(|first: char| first.is_ascii_digit() || "-+–<>".contains(first));
+        let is_number = |text: &str| !text.contains(char::is_alphabetic);
         let right: Vec<bool> = columns.map(|column| self.rows.iter().all(|row| is_number(&row[column]))).collect();
         let mut text = String::new();
         let mut line = |row: &[String]| {
