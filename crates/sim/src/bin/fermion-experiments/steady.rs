@@ -15,7 +15,7 @@ pub(crate) struct SteadyArguments {
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..1000))]
     seeds: u64,
     /// Lists of pods
-    #[arg(long = "list", value_name = "NAME", default_values_t = ["default".to_owned(), "gpuspec33".to_owned()])]
+    #[arg(long = "list", value_name = "NAME", default_values_t = ["default".to_owned()])]
     lists: Vec<String>,
     /// Parts of what all cards could do that are asked for
     #[arg(long = "load", value_name = "PART", default_values_t = [0.9, 0.95, 1.0])]
