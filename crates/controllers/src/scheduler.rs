@@ -147,7 +147,17 @@ impl Runner {
         self.forget_binds(&pods);
         let assumed = self.assumed.iter().map(|(uid, (node, _))| (uid.clone(), node.clone())).collect();
         let (queues, nodes) = (self.queues.all(), self.nodes.all());
-        let scene = Sight { queues: &queues, nodes: &nodes, pods: &pods, workloads: &workloads, assumed: &assumed }.scene();
+        let levels = self.pools.all().iter().map(|pool| (pool.name_any(), pool.spec.topology_levels.clone())).collect();
+        let scene = Sight {
+            queues: &queues,
+            nodes: &nodes,
+            pods: &pods,
+            workloads: &workloads,
+            assumed: &assumed,
+            now: Timestamp::now(),
+            levels: &levels,
+        }
+        .scene();
         let plan = plan::plan(&scene.snapshot);
         self.bind(&scene, &plan).await;
         self.tell_workloads(&scene, &plan, &workloads).await;

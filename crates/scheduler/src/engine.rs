@@ -124,7 +124,8 @@ pub struct Reservation {
     pub placed: Vec<Placed>,
     /// Work that is expected to end by then.
     freed: Vec<WorkId>,
-    /// What of those places is to be kept free now, by node: all but what that work frees.
+    /// What of those places is to be kept free now, by node: all but what that work frees and
+    /// no reservation before this one counts on.
     needs: Vec<(NodeId, Seat)>,
     /// What is taken in the cluster for it at this moment.
     applied: Vec<(NodeId, Seat)>,
@@ -297,14 +298,12 @@ impl Engine {
         let key = (self.sets(work), work.topology);
         let run_ms = work.run_ms.unwrap_or(Millis::MAX);
         let now = self.turns.now;
-        if self.turns.failed.get(&key).is_some_and(|shortest| run_ms >= *shortest) {
-            return None;
-        }
         // In strict order nothing passes what waits.
         if self.backfill == Backfill::None && !self.reservations.is_empty() {
             return None;
         }
-        if let Some(placed) = self.try_start(now, work, &key.0) {
+        let futile = self.turns.failed.get(&key).is_some_and(|shortest| run_ms >= *shortest);
+        if !futile && let Some(placed) = self.try_start(now, work, &key.0) {
             let ends_at = work.run_ms.map(|run| now.saturating_add(run));
             self.running.insert(work.id, Running { placed: placed.clone(), started_at: now, ends_at, parent: None });
             return Some(placed);
@@ -322,7 +321,9 @@ impl Engine {
                 }
             }
         }
-        self.turns.failed.insert(key, run_ms);
+        if !futile {
+            self.turns.failed.insert(key, run_ms);
+        }
         None
     }
 
@@ -393,6 +394,9 @@ impl Engine {
         let mut found = None;
         while done < turns.len() {
             let at = turns[done].0;
+            for place in 0..self.reservations.len() {
+                self.lift(place);
+            }
             while done < turns.len() && turns[done].0 == at {
                 self.turn(turns[done].1);
                 done += 1;
@@ -415,7 +419,9 @@ impl Engine {
         }
         let (start_at, placed) = found?;
         let freed: Vec<WorkId> = ended(&turns[..done]).collect();
-        let needs = self.needs(&placed, &freed);
+        // What two count on can be had by one of them only; the first in order has it.
+        let mut counted: BTreeSet<WorkId> = self.reservations.iter().flat_map(|reservation| reservation.freed.iter().copied()).collect();
+        let needs = self.needs(&placed, &newly(&freed, &mut counted));
         let end_at = work.run_ms.map(|run| start_at.saturating_add(run));
         Some(Reservation { work: work.id, start_at, end_at, placed, freed, needs, applied: Vec::new() })
     }
@@ -423,15 +429,17 @@ impl Engine {
     /// In a look ahead, at a later moment: reservations that have not started by then need
     /// more kept for them, as part of what they count on is free already.
     fn keep_at(&mut self, at: Millis, done: &[(Millis, Turn)]) {
+        if self.reservations.is_empty() {
+            return;
+        }
+        let mut counted: BTreeSet<WorkId> = ended(done).collect();
         for place in 0..self.reservations.len() {
             let reservation = &self.reservations[place];
             if reservation.start_at <= at {
                 continue;
             }
-            let gone: BTreeSet<WorkId> = ended(done).collect();
-            let freed: Vec<WorkId> = reservation.freed.iter().copied().filter(|id| !gone.contains(id)).collect();
+            let freed = newly(&reservation.freed, &mut counted);
             let needs = self.needs(&reservation.placed, &freed);
-            self.lift(place);
             self.apply(place, &needs);
         }
     }
@@ -441,14 +449,11 @@ impl Engine {
         match turn {
             Turn::Ends(id) => gang::unseat(&mut self.cluster, &self.running[&id].placed),
             Turn::ReservedEnds(place) => gang::unseat(&mut self.cluster, &self.reservations[place].placed),
-            Turn::ReservedStarts(place) => {
-                self.lift(place);
-                put(&mut self.cluster, &self.reservations[place].placed);
-            }
+            Turn::ReservedStarts(place) => put(&mut self.cluster, &self.reservations[place].placed),
         }
     }
 
-    /// Takes a turn back; what reservations keep is lifted meanwhile.
+    /// Takes a turn back; as with turns, what reservations keep is lifted meanwhile.
     fn turn_back(&mut self, turn: Turn) {
         match turn {
             Turn::Ends(id) => put(&mut self.cluster, &self.running[&id].placed),
@@ -564,6 +569,11 @@ impl Engine {
         }
         self.reservations.clear();
     }
+}
+
+/// Those of `freed` that were not counted before; now they are.
+fn newly(freed: &[WorkId], counted: &mut BTreeSet<WorkId>) -> Vec<WorkId> {
+    freed.iter().copied().filter(|id| counted.insert(*id)).collect()
 }
 
 /// Who ends in these turns.

@@ -5,10 +5,14 @@
 //! first choice may block a later one, so a bounded search follows, which is exact on small
 //! clusters.
 
+use serde::{Deserialize, Serialize};
+
 use crate::cluster::{ClassId, Cluster, NodeId, Run};
 use crate::node::Seat;
 use crate::scoring::Placement;
 
+/// No cluster has more levels of domains than this.
+const LEVELS_MAX: usize = 16;
 /// The most domains of one level that are tried, the tightest first.
 const DOMAINS_TRIED_MAX: usize = 64;
 /// The most steps of the search over several sets.
@@ -27,7 +31,7 @@ pub struct Set {
 }
 
 /// How close together a gang must be, by levels of domains; level 0 is the widest.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Topology {
     /// All members in one domain of this level.
     pub required: Option<usize>,
@@ -49,7 +53,7 @@ pub fn seat(cluster: &mut Cluster, sets: &[Set], topology: Topology) -> Option<V
     if !may_fit(cluster, sets, None) {
         return None;
     }
-    let narrowest = topology.preferred.max(topology.required);
+    let narrowest = topology.preferred.max(topology.required).map(|level| level.min(LEVELS_MAX));
     for level in (topology.required.unwrap_or(0)..narrowest.map_or(0, |level| level + 1)).rev() {
         for run in tightest_domains(cluster, sets, level) {
             if let Some(placed) = seat_in(cluster, sets, Some(&run)) {

@@ -1,24 +1,30 @@
-//! What goes where, decided: [`plan`] takes a [`Snapshot`] of queues, nodes and gangs and
-//! answers which pods to bind to which nodes, and for every gang that waits, why.
+//! What goes where and when, decided: pure functions of what is known, with the reasons.
 //!
-//! Start with [`plan()`](plan::plan); `placement` fits members onto nodes, `shortage` says what
-//! lacks when they do not fit.
+//! Two layers that do not know each other, and one that joins them:
+//! - *Place*: [`cluster`] has nodes, their cards and an index over both; [`scoring`] says which
+//!   node is best; [`gang`] seats members together; [`engine`] adds time: reservations and
+//!   backfilling; [`preemption`], [`consolidation`], [`elastic`] and [`quarantine`] change what
+//!   runs; [`explain`] tries what would let a gang start.
+//! - *Title*: [`queue`] has the tree of queues with guarantees and borrowing; [`quota`],
+//!   [`policy`] and [`window`] say what accounts may hold, [`fair_share`] what they had.
+//! - [`plan()`](plan::plan) takes a [`Snapshot`] of queues, nodes and gangs and answers which
+//!   pods to bind to which nodes, and for every gang that waits, why and until when. It uses
+//!   the place layer; titles other than a queue's state and priority it does not know yet.
+//!
+//! Start with [`plan()`](plan::plan), then [`engine`].
 //!
 //! Invariants, each held by a property test
-//! - No node is given more than it can allocate, in any resource.
+//! - No node is given more than it can allocate, in any resource, and no card twice.
 //! - A gang gets the members it needs together, or none of them.
-//! - Order is kept: a gang that waits for room *holds* every node it could run on, and no
-//!   gang after it is placed there. So a large gang cannot be starved by a stream of small
-//!   ones, and nodes it cannot use stay open to everyone. Members beyond the minimum are
-//!   extras: they take what is free in their turn and hold nothing.
-//! - A gang that no change of load could help (it asks for more than the nodes have, its
-//!   queue is closed, its nodes are down) holds nothing.
+//! - A gang that waits for room keeps the places it will start on, from the moment at which it
+//!   will; nobody after it starts where that would delay it. So a large gang cannot be starved
+//!   by a stream of small ones, and what it has no use for stays open to everyone. Members
+//!   beyond the minimum take what is free in their turn, and nothing is kept for them.
+//! - Nothing is kept for a gang that no end of running work could help (it asks for more than
+//!   the nodes have, its queue is closed, its nodes are down).
+//! - What was changed step by step answers as what is made afresh.
 //! - The same snapshot gives the same plan, in whatever order its lists come.
-//! - No I/O, no clock, no randomness; amounts are integers (thousandths of a unit).
-//!
-//! Placement packs: a member goes to the node it fills most (best fit by dominant share),
-//! and rather to a node without accelerators that it does not ask for, so that large gaps
-//! and scarce devices stay free for those who need them.
+//! - No I/O, no clock, no randomness but from a seed; amounts are integers.
 
 pub mod account;
 pub mod admission;
@@ -48,11 +54,12 @@ pub mod resource;
 pub mod scoring;
 mod shortage;
 mod snapshot;
+mod table;
 mod tournament;
 pub mod window;
 
-pub use plan::{Bind, Plan, Wait, Waiting, plan};
+pub use plan::{Bind, Plan, Start, Wait, Waiting, plan};
 pub use shortage::{Place, Shortage};
 pub use snapshot::{
-    Amounts, Effect, Gang, Member, MemberSet, Milli, Node, Operator, Queue, Requirement, Snapshot, Taint, Term, Toleration,
+    Amounts, Effect, Gang, Member, MemberSet, Milli, Node, Operator, PlacedMember, Queue, Requirement, Snapshot, Taint, Term, Toleration,
 };

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::gang::Topology;
+
 /// An amount in thousandths of its unit.
 pub type Milli = i128;
 
@@ -15,8 +17,10 @@ pub type Amounts = BTreeMap<String, Milli>;
 pub struct Snapshot {
     pub queues: Vec<Queue>,
     pub nodes: Vec<Node>,
-    /// Gangs with at least one member that has no node.
+    /// Gangs with at least one member that has no node, or that run.
     pub gangs: Vec<Gang>,
+    /// Milliseconds since the epoch.
+    pub now: i64,
 }
 
 /// A queue gives out the nodes of one pool.
@@ -44,6 +48,9 @@ pub struct Node {
     pub allocatable: Amounts,
     /// What the pods that have this node ask for, those of no gang included.
     pub used: Amounts,
+    /// Where it stands, from the widest domain to the narrowest; shorter than others' where
+    /// that is not known.
+    pub domains: Vec<String>,
 }
 
 impl Node {
@@ -78,6 +85,28 @@ pub struct Gang {
     /// Earlier goes first among equals; any unit.
     pub created_at: i64,
     pub sets: Vec<MemberSet>,
+    /// Members that have a node and hold it.
+    pub placed: Vec<PlacedMember>,
+    /// When the first of them got it, in milliseconds since the epoch.
+    pub started_at: i64,
+    /// How long the gang is expected to run, in milliseconds; none if nothing is known.
+    pub run_ms: Option<i64>,
+    /// How close together its members must or should be.
+    pub topology: Topology,
+}
+
+impl Gang {
+    /// When it is expected to end, if it runs.
+    pub fn ends_at(&self) -> Option<i64> {
+        self.run_ms.map(|run| self.started_at.saturating_add(run))
+    }
+}
+
+/// A pod that has a node.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlacedMember {
+    pub node: String,
+    pub requests: Amounts,
 }
 
 /// Members of a gang that share a minimum.

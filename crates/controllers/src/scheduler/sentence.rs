@@ -2,10 +2,12 @@
 
 use std::collections::HashMap;
 
-use fermion_api::ai::workload::Waiting;
+use fermion_api::ai::workload::{EstimateBasis, Waiting};
 use fermion_api::{quantity, reason};
 use fermion_scheduler as plan;
 use fermion_scheduler::{Place, Shortage, Wait};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 /// What nodes that are not ready say of it, by their names.
 pub(super) type Troubles = HashMap<String, String>;
@@ -19,15 +21,19 @@ pub(super) fn waiting(waiting: &plan::Waiting, troubles: &Troubles) -> Waiting {
         | Wait::MembersMissing { .. }
         | Wait::NoReadyNode { .. }
         | Wait::NoMatchingNode { .. }
+        | Wait::NoArrangement { .. }
+        | Wait::NoDomain { .. }
         | Wait::BehindOthers { .. } => None,
     };
     let place = match (&waiting.wait, shortage.map(|shortage| &shortage.place)) {
         (_, Some(Place::Pool { pool })) => Some(pool.clone()),
         (_, Some(Place::Node { node, .. })) => Some(node.clone()),
         (Wait::NoReadyNode { pool, node }, None) => Some(node.clone().unwrap_or_else(|| pool.clone())),
-        (Wait::NoMatchingNode { pool, .. }, None) => Some(pool.clone()),
+        (Wait::NoMatchingNode { pool, .. } | Wait::NoArrangement { pool } | Wait::NoDomain { pool }, None) => Some(pool.clone()),
         (_, None) => None,
     };
+    // A guess from unknown run times would be told as if it were known.
+    let start = waiting.start.filter(|start| start.known).and_then(|start| Timestamp::from_millisecond(start.at).ok());
     Waiting {
         reason: code(&waiting.wait).to_owned(),
         message: sentence(&waiting.wait, &waiting.queue, troubles),
@@ -35,8 +41,8 @@ pub(super) fn waiting(waiting: &plan::Waiting, troubles: &Troubles) -> Waiting {
         resource: shortage.map(|shortage| shortage.resource.clone()),
         missing: shortage.map(|shortage| quantity::format(&shortage.resource, shortage.missing)),
         place,
-        estimated_start: None,
-        estimate_basis: None,
+        estimated_start: start.map(Time),
+        estimate_basis: start.map(|_| EstimateBasis::DeclaredRunTimes),
         suggestions: Vec::new(),
     }
 }
@@ -51,6 +57,7 @@ pub(super) fn code(wait: &Wait) -> &'static str {
         Wait::NoMatchingNode { .. } => reason::NO_MATCHING_NODE,
         Wait::ExceedsCapacity(_) => reason::EXCEEDS_CAPACITY,
         Wait::InsufficientResources(_) => reason::INSUFFICIENT_RESOURCES,
+        Wait::NoArrangement { .. } | Wait::NoDomain { .. } => reason::INSUFFICIENT_RESOURCES,
         Wait::BehindOthers { .. } => reason::BEHIND_OTHERS,
     }
 }
@@ -71,6 +78,14 @@ pub(super) fn sentence(wait: &Wait, queue: &str, troubles: &Troubles) -> String 
         }
         Wait::ExceedsCapacity(shortage) => format!("it asks for more than there is: {}", lack(shortage, "in all")),
         Wait::InsufficientResources(shortage) => lack(shortage, "free"),
+        Wait::NoArrangement { pool } => {
+            format!("its pods ask for different amounts, and no way was found to fit them together into what is free in pool `{pool}`")
+        }
+        Wait::NoDomain { pool } => {
+            format!(
+                "pool `{pool}` has room for its pods, but not for all of them in one domain of the level that spec.scheduling.topology.required names"
+            )
+        }
         Wait::BehindOthers { ahead } => format!("there is room, but it is kept for {ahead}, which goes first"),
     }
 }
@@ -122,6 +137,8 @@ mod tests {
             Wait::InsufficientResources(shortage("memory", Place::Pool { pool: "local".into() }, 4)),
             Wait::InsufficientResources(shortage("memory", Place::Node { node: "a".into(), placed: 3 }, 4)),
             Wait::BehindOthers { ahead: "n/large".into() },
+            Wait::NoArrangement { pool: "local".into() },
+            Wait::NoDomain { pool: "local".into() },
         ];
         let troubles = Troubles::from([("b".to_owned(), "containerd does not answer".to_owned())]);
         let lines: Vec<_> = waits.iter().map(|wait| format!("{}: {}", code(wait), sentence(wait, "default", &troubles))).collect();

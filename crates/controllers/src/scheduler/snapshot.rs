@@ -8,6 +8,8 @@ use fermion_api::compute::queue;
 use fermion_api::compute::{Queue, pool};
 use fermion_api::{labels, pod, quantity};
 use fermion_scheduler as plan;
+use fermion_scheduler::gang::Topology;
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, NodeCondition, NodeSelectorTerm, Pod, PodSpec};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::ResourceExt as _;
@@ -28,6 +30,9 @@ pub(super) struct Sight<'a> {
     pub workloads: &'a [Arc<Workload>],
     /// Node by uid of a pod.
     pub assumed: &'a HashMap<String, String>,
+    pub now: Timestamp,
+    /// Labels of the levels of each pool, the widest first.
+    pub levels: &'a HashMap<String, Vec<String>>,
 }
 
 /// A snapshot and the objects behind its names.
@@ -67,6 +72,7 @@ impl Sight<'_> {
         scene.troubles = self.nodes.iter().filter_map(|node| Some((node.name_any(), trouble(node)?))).collect();
         scene.snapshot.queues = self.queues.iter().map(|each| of_queue(each)).collect();
         scene.snapshot.nodes = self.nodes();
+        scene.snapshot.now = self.now.as_millisecond();
 
         let mut of_workload: HashMap<(String, String), Vec<&Arc<Pod>>> = HashMap::new();
         for pod in self.pods {
@@ -104,6 +110,7 @@ impl Sight<'_> {
             return;
         }
         let mut sets = Vec::new();
+        let mut placed = Vec::new();
         for set in &spec.pod_sets {
             let mut pending: Vec<(i32, &Arc<Pod>)> = Vec::new();
             let mut settled = 0;
@@ -117,6 +124,9 @@ impl Sight<'_> {
                 } else if pod::ended(pod) || (self.node_of(pod).is_some() && pod.metadata.deletion_timestamp.is_none()) {
                     settled += 1;
                 }
+                if let Some(node) = self.node_of(pod).filter(|_| !pod::ended(pod)) {
+                    placed.push(plan::PlacedMember { node: node.to_owned(), requests: requests(pod) });
+                }
             }
             pending.sort_by_key(|(index, _)| *index);
             for (_, pod) in &pending {
@@ -126,16 +136,23 @@ impl Sight<'_> {
             let pending = pending.iter().map(|(_, pod)| member(pod)).collect();
             sets.push(plan::MemberSet { name: set.name.clone(), min, settled, pending });
         }
-        if sets.iter().all(|set| set.pending.is_empty()) {
+        if placed.is_empty() && sets.iter().all(|set| set.pending.is_empty()) {
             return;
         }
         let id = id(&**workload);
+        let pool = self.queues.iter().find(|queue| queue.name_any() == spec.queue).map(|queue| queue.spec.pool.as_str());
+        let levels = pool.and_then(|pool| self.levels.get(pool));
+        let admitted_at = workload.status.as_ref().and_then(|status| status.admitted_at.as_ref());
         scene.snapshot.gangs.push(plan::Gang {
             id: id.clone(),
             queue: spec.queue.clone(),
             priority: spec.priority,
             created_at: created_at(&**workload),
             sets,
+            placed,
+            started_at: admitted_at.map_or(self.now, |at| at.0).as_millisecond(),
+            run_ms: run_ms(workload),
+            topology: topology(workload, levels),
         });
         scene.gangs.extend(workload.metadata.uid.clone().map(|uid| (uid, id)));
     }
@@ -147,7 +164,8 @@ impl Sight<'_> {
                 pod::add(used.entry(node).or_default(), &requests(pod));
             }
         }
-        self.nodes.iter().map(|each| node(each, used.remove(each.name_any().as_str()).unwrap_or_default())).collect()
+        let placed = |each: &Node| domains(each, self.levels.get(&pool_of(each)));
+        self.nodes.iter().map(|each| node(each, used.remove(each.name_any().as_str()).unwrap_or_default(), placed(each))).collect()
     }
 }
 
@@ -163,8 +181,31 @@ impl Scene {
             priority: pod.spec.as_ref().and_then(|spec| spec.priority).unwrap_or(0),
             created_at: created_at(&**pod),
             sets: vec![set],
+            ..plan::Gang::default()
         });
     }
+}
+
+/// How long a workload will run: as declared, else no longer than it may.
+fn run_ms(workload: &Workload) -> Option<i64> {
+    let limit = || workload.spec.max_duration.as_deref().and_then(|text| fermion_api::duration::parse(text).ok());
+    let run = workload.spec.scheduling.run_time().or_else(limit)?;
+    i64::try_from(run.as_millis()).ok()
+}
+
+/// A level that the pool does not have is one that no node is in.
+fn topology(workload: &Workload, levels: Option<&Vec<String>>) -> Topology {
+    let Some(topology) = &workload.spec.scheduling.topology else { return Topology::default() };
+    let level = |key: &String| levels.and_then(|levels| levels.iter().position(|level| level == key));
+    Topology {
+        required: topology.required.as_ref().map(|key| level(key).unwrap_or(usize::MAX)),
+        preferred: topology.preferred.as_ref().and_then(level),
+    }
+}
+
+/// The values of a node's labels for these levels, as far as it has them.
+fn domains(node: &Node, levels: Option<&Vec<String>>) -> Vec<String> {
+    levels.into_iter().flatten().map_while(|key| node.labels().get(key).cloned()).collect()
 }
 
 fn created_at(object: &impl kube::ResourceExt) -> i64 {
@@ -212,7 +253,7 @@ fn allocatable(node: &Node) -> Option<&BTreeMap<String, Quantity>> {
     status.allocatable.as_ref().or(status.capacity.as_ref())
 }
 
-fn node(node: &Node, used: plan::Amounts) -> plan::Node {
+fn node(node: &Node, used: plan::Amounts, domains: Vec<String>) -> plan::Node {
     let mut amounts: plan::Amounts =
         allocatable(node).into_iter().flatten().map(|(name, amount)| (name.clone(), quantity::milli(amount))).collect();
     // What a node has that has just registered is not known yet.
@@ -239,6 +280,7 @@ fn node(node: &Node, used: plan::Amounts) -> plan::Node {
         taints: taints.collect(),
         allocatable: amounts,
         used,
+        domains,
     }
 }
 
@@ -331,7 +373,7 @@ mod tests {
             "status": {"allocatable": {"cpu": "4"}, "conditions": [{"type": "Ready", "status": "True"}]},
         });
         let node = Arc::new(serde_json::from_value(node).expect("a node"));
-        Sight { queues: &[], nodes: &[node], pods, workloads, assumed }.scene()
+        Sight { queues: &[], nodes: &[node], pods, workloads, assumed, now: Timestamp::UNIX_EPOCH, levels: &HashMap::new() }.scene()
     }
 
     #[test]
@@ -363,7 +405,16 @@ mod tests {
             "status": {"conditions": [{"type": "Ready", "status": "False", "message": "containerd did not start"}]},
         });
         let node = Arc::new(serde_json::from_value(node).expect("a node"));
-        let scene = Sight { queues: &[], nodes: &[node], pods: &[], workloads: &[], assumed: &HashMap::new() }.scene();
+        let scene = Sight {
+            queues: &[],
+            nodes: &[node],
+            pods: &[],
+            workloads: &[],
+            assumed: &HashMap::new(),
+            now: Timestamp::UNIX_EPOCH,
+            levels: &HashMap::new(),
+        }
+        .scene();
         assert!(!scene.snapshot.nodes[0].is_known());
         assert_eq!(scene.troubles["new"], "containerd did not start");
     }
@@ -372,7 +423,9 @@ mod tests {
     fn binds_that_are_on_their_way_count() {
         let assumed = HashMap::from([("p0".to_owned(), "local".to_owned())]);
         let scene = scene(&[workload(false)], &[pod(0, 1, None, "Pending")], &assumed);
-        assert!(scene.snapshot.gangs.is_empty());
+        let gang = &scene.snapshot.gangs[0];
+        assert!(gang.sets[0].pending.is_empty());
+        assert_eq!((gang.placed[0].node.as_str(), gang.placed[0].requests["cpu"]), ("local", 500));
         assert_eq!(scene.snapshot.nodes[0].used["cpu"], 500);
     }
 

@@ -137,7 +137,7 @@ fn check_nothing_is_given_twice(engine: &mut Engine) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ProptestConfig::with_cases(96))]
 
     /// In order of arrival, with true run times: nobody starts later than the first of their
     /// reservations said, whoever came after.

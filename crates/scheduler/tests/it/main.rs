@@ -28,11 +28,11 @@ pub(crate) fn queue(name: &str, priority: i32) -> Queue {
 pub(crate) fn gang(id: &str, created_at: i64, count: u32, requests: &[(&str, i128)]) -> Gang {
     let member = |index| Member { id: format!("{id}-{index}"), requests: amounts(requests), ..Member::default() };
     let set = MemberSet { name: "worker".into(), min: count, settled: 0, pending: (0..count).map(member).collect() };
-    Gang { id: id.into(), queue: "default".into(), priority: 0, created_at, sets: vec![set] }
+    Gang { id: id.into(), queue: "default".into(), created_at, sets: vec![set], ..Gang::default() }
 }
 
 pub(crate) fn snapshot(nodes: Vec<Node>, gangs: Vec<Gang>) -> Snapshot {
-    Snapshot { queues: vec![queue("default", 0)], nodes, gangs }
+    Snapshot { queues: vec![queue("default", 0)], nodes, gangs, now: 0 }
 }
 
 /// `member->node` of every bind.

@@ -1,4 +1,5 @@
-use fermion_scheduler::{Gang, Queue, Snapshot, plan};
+use fermion_scheduler::gang::Topology;
+use fermion_scheduler::{Gang, Node, PlacedMember, Queue, Snapshot, Start, Wait, plan};
 
 use crate::{amounts, binds, gang, node, queue, snapshot};
 
@@ -105,4 +106,42 @@ fn different_members_are_arranged_where_greed_alone_would_fail() {
     mixed.sets[0].min = 6;
     let state = snapshot(vec![node("a", &[("cpu", 8)]), node("b", &[("cpu", 8)])], vec![mixed]);
     assert_eq!(binds(&state).len(), 6);
+}
+
+/// A gang that runs on these nodes since the beginning of time.
+fn running(id: &str, run_ms: Option<i64>, nodes: &[&str], requests: &[(&str, i128)]) -> Gang {
+    let placed = nodes.iter().map(|node| PlacedMember { node: (*node).into(), requests: amounts(requests) }).collect();
+    Gang { placed, run_ms, sets: vec![], ..gang(id, 0, 0, &[]) }
+}
+
+#[test]
+fn short_work_passes_a_waiting_gang_when_run_times_are_declared() {
+    let busy = |name| Node { used: amounts(&[("cpu", 2)]), ..node(name, &[("cpu", 4)]) };
+    let of = |id, created_at, cpu, run_ms| Gang { run_ms, ..gang(id, created_at, 1, &[("cpu", cpu)]) };
+    let gangs = vec![
+        running("now", Some(1000), &["a", "b"], &[("cpu", 2)]),
+        of("large", 1, 4, None),
+        of("long", 2, 2, Some(1001)),
+        of("short", 3, 2, Some(1000)),
+    ];
+    let state = snapshot(vec![busy("a")], gangs);
+    assert_eq!(binds(&state), ["short-0->a"]);
+    let waits = plan(&state).waits;
+    assert_eq!(waits[0].start, Some(Start { at: 1000, known: true }));
+    assert_eq!((waits[1].gang.as_str(), &waits[1].wait), ("long", &Wait::BehindOthers { ahead: "large".into() }));
+}
+
+#[test]
+fn a_gang_stays_in_the_domain_it_must_be_in() {
+    let in_rack = |name, rack: &str| Node { domains: vec!["zone".into(), rack.into()], ..node(name, &[("cpu", 2)]) };
+    let nodes = vec![in_rack("a", "one"), in_rack("b", "two"), in_rack("c", "two")];
+    let topology = Topology { required: Some(1), preferred: None };
+    let of = |count| Gang { topology, ..gang("g", 1, count, &[("cpu", 1)]) };
+    let state = snapshot(nodes.clone(), vec![of(4)]);
+    let placed = plan(&state).binds;
+    assert!(placed.len() == 4 && placed.iter().all(|bind| bind.node != "a"), "{placed:?}");
+    let state = snapshot(nodes, vec![of(5)]);
+    assert_eq!(plan(&state).waits[0].wait, Wait::NoDomain { pool: "local".into() });
+    let nowhere = Gang { topology: Topology { required: Some(usize::MAX), preferred: None }, ..gang("g", 1, 1, &[("cpu", 1)]) };
+    assert!(binds(&snapshot(vec![in_rack("a", "one")], vec![nowhere])).is_empty());
 }
