@@ -205,7 +205,7 @@ fn a_namespace_goes_with_everything_in_it() {
     assert!(kubectl.run(&["get", "namespace", "lab"]).refused().contains("NotFound"));
     kubectl.run(&["create", "namespace", "lab"]).ok();
     assert!(kubectl.run(&["get", "tj,cm", "-n", "lab", "-o", "name"]).ok().is_empty());
-    assert!(kubectl.run(&["delete", "namespace", "default"]).refused().contains("cannot be deleted"));
+    assert!(kubectl.run(&["delete", "namespace", "default"]).refused().contains("may not be deleted"));
 }
 
 #[test]
