@@ -117,7 +117,7 @@ struct Round<'a> {
     empty: Vec<Amounts>,
     /// Sorted by name; a place is an index here and in the other lists.
     nodes: Vec<&'a Node>,
-    table: Table,
+    table: Table<'a>,
     /// Gangs for which places are kept.
     holders: BTreeMap<WorkId, &'a str>,
     positions: BTreeMap<&'a str, u32>,

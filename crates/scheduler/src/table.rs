@@ -5,7 +5,7 @@
 //! card, and is counted beside as an amount like any other, so that several models can be
 //! asked for at once.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::cluster::{Cluster, NodeId};
 use crate::device::{DEVICES_MAX, Device, DeviceRequest, Each, Grant, Held, ModelId, ModelSet, Models, WHOLE};
@@ -25,20 +25,22 @@ const UNIT: Milli = 1000;
 const USUAL: f64 = 0.95;
 
 /// Clusters by pool, and the numbers of what is named.
-pub(crate) struct Table {
+pub(crate) struct Table<'s> {
     resources: Resources,
     pools: BTreeMap<String, Engine>,
+    /// What pending members ask for, by their ids.
+    requests: HashMap<&'s str, Request>,
     next: u64,
 }
 
-impl Table {
+impl<'s> Table<'s> {
     /// Lays out nodes and what runs on them.
-    fn of(snapshot: &Snapshot) -> Self {
-        let mut table = Self { resources: Resources::default(), pools: BTreeMap::new(), next: 0 };
+    fn of(snapshot: &'s Snapshot) -> Self {
+        let mut table = Self { resources: Resources::default(), pools: BTreeMap::new(), requests: HashMap::new(), next: 0 };
         let mut models = Models::default();
         let members = snapshot.gangs.iter().flat_map(|gang| &gang.sets).flat_map(|set| &set.pending);
-        let asked: Vec<Request> = members.map(|member| table.request(member, &mut models)).collect();
-        let mix = Mix::typical(&asked, USUAL);
+        table.requests = members.map(|member| (member.id.as_str(), table.request(member, &mut models))).collect();
+        let mix = Mix::typical(table.requests.values(), USUAL);
         let names: BTreeSet<&str> = snapshot.nodes.iter().map(|node| node.pool.as_str()).collect();
         for pool in names {
             let mut nodes: Vec<&Node> = snapshot.nodes.iter().filter(|node| node.pool == pool).collect();
@@ -57,7 +59,7 @@ impl Table {
     }
 
     /// Lays out a snapshot and begins a round in every pool.
-    pub(crate) fn begin(snapshot: &Snapshot) -> Self {
+    pub(crate) fn begin(snapshot: &'s Snapshot) -> Self {
         let mut table = Self::of(snapshot);
         for engine in table.pools.values_mut() {
             engine.begin_round(snapshot.now);
@@ -71,20 +73,21 @@ impl Table {
 
     /// Members as work; equal ones together. With it, the ids of each kind of member in turn.
     pub(crate) fn work<'m>(&mut self, pool: &str, gang: &Gang, members: &[&'m Member], waits: bool) -> Option<(Work, Vec<Vec<&'m str>>)> {
-        let mut models = self.pools.get(pool)?.models().clone();
+        if !self.pools.contains_key(pool) {
+            return None;
+        }
         let mut sets: Vec<Members> = Vec::new();
         let mut ids: Vec<Vec<&str>> = Vec::new();
         for member in members {
-            let request = self.request(member, &mut models);
-            if let Some(place) = sets.iter().position(|set| set.request == request) {
+            let request = &self.requests[member.id.as_str()];
+            if let Some(place) = sets.iter().position(|set| set.request == *request) {
                 sets[place].count += 1;
                 ids[place].push(&member.id);
             } else {
-                sets.push(Members { request, count: 1, per_node_max: None });
+                sets.push(Members { request: request.clone(), count: 1, per_node_max: None });
                 ids.push(vec![&member.id]);
             }
         }
-        self.pools.get_mut(pool)?.set_models(models);
         self.next += 1;
         let topology = if waits { gang.topology } else { gang::Topology::default() };
         Some((Work { run_ms: gang.run_ms, topology, waits, ..Work::new(WorkId(self.next), sets) }, ids))
@@ -205,10 +208,6 @@ impl Engine {
 
     fn models(&self) -> &Models {
         &self.cluster.models
-    }
-
-    fn set_models(&mut self, models: Models) {
-        self.cluster.models = models;
     }
 
     /// Whether the run times of all that a reservation waits for are known.
