@@ -59,7 +59,7 @@ pub struct FieldTerm {
 }
 
 /// The order of a list. What is missing or no scalar comes first, then numbers, then texts and
-/// booleans, byte by byte; equals are in the order of their keys.
+/// booleans, byte by byte; equals are in the order of their keys. PostgreSQL takes NUL for U+FFFD.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Order {
     /// The names that lead to the field, from the top of the object.
