@@ -64,6 +64,9 @@ enum Name {
     Etcd,
     /// What becomes of it all from a thousand objects to a million; only when it is named
     Growth,
+    /// Which of many that wait in queues may start, in Kueue's shapes, in memory; like the others
+    /// of the scheduler only when it is named
+    SchedAdmission,
     /// Placement on a recorded cluster that fills up, beside the published policies; like the
     /// others of the scheduler only when it is named
     SchedInflation,
@@ -87,6 +90,7 @@ impl Name {
             Self::Idle => "idle",
             Self::Etcd => "etcd",
             Self::Growth => "growth",
+            Self::SchedAdmission => "sched-admission",
             Self::SchedInflation => "sched-inflation",
             Self::SchedJct => "sched-jct",
             Self::SchedReclaim => "sched-reclaim",
@@ -105,7 +109,12 @@ impl Name {
             Self::Start => &packages::TO_BENCH_START,
             Self::Etcd | Self::Idle => &packages::TO_BENCH_ETCD,
             Self::Api | Self::Growth => &packages::TO_BENCH_POSTGRES,
-            Self::SchedInflation | Self::SchedJct | Self::SchedReclaim | Self::SchedSteady | Self::SchedThroughput => &[],
+            Self::SchedAdmission
+            | Self::SchedInflation
+            | Self::SchedJct
+            | Self::SchedReclaim
+            | Self::SchedSteady
+            | Self::SchedThroughput => &[],
         }
     }
 }
@@ -135,7 +144,12 @@ pub(crate) fn run(arguments: BenchArguments) -> Result<()> {
             Name::Etcd => api::beside_etcd(&console, &programs, place.path()),
             // Its figures are not beside a peer's but a course, and written into files.
             Name::Growth => growth::measure(&console, &programs, place.path(), &arguments.growth).map(|()| Vec::new()),
-            Name::SchedInflation | Name::SchedJct | Name::SchedReclaim | Name::SchedSteady | Name::SchedThroughput => {
+            Name::SchedAdmission
+            | Name::SchedInflation
+            | Name::SchedJct
+            | Name::SchedReclaim
+            | Name::SchedSteady
+            | Name::SchedThroughput => {
                 unreachable!("experiments are run above")
             }
         };

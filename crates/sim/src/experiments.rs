@@ -1,5 +1,6 @@
 //! Published experiments, done again with the published policies and ours.
 
+pub mod admission;
 pub mod inflation;
 pub mod jct;
 pub mod reclaim;

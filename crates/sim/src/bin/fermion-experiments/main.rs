@@ -3,6 +3,7 @@
 //! Progress goes to standard error, the tables, in Markdown, to standard output, and each run's
 //! figures as CSV to the folder that is named.
 
+mod admission;
 mod inflation;
 mod jct;
 mod reclaim;
@@ -36,6 +37,8 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Experiment {
+    /// Which of many that wait may start, by their queues alone
+    Admission,
     /// Pods arrive until more cards are asked for than there are: how many stay unallocated?
     Inflation(inflation::InflationArguments),
     /// From a job's submission to its end, on recorded training work
@@ -72,6 +75,7 @@ fn main() -> ExitCode {
 
 fn run(arguments: &Arguments) -> Result<()> {
     let report = match &arguments.experiment {
+        Experiment::Admission => admission::measure(),
         Experiment::Inflation(inflation) => inflation::measure(inflation, &arguments.traces),
         Experiment::Jct(jct) => jct::measure(jct, &arguments.traces),
         Experiment::Reclaim(reclaim) => reclaim::measure(reclaim),
