@@ -94,8 +94,8 @@ pub(crate) async fn measure(arguments: &ApiArguments) -> anyhow::Result<Vec<Figu
         Figure::rate("gets", "1/s", ours.gets.per_second(), peer.gets.per_second(), name),
         Figure::latency("get", 0.99, &ours.gets.latencies, &peer.gets.latencies, name),
         Figure::latency(&format!("list of {LISTED} objects"), 0.5, &ours.lists, &peer.lists, name),
-        Figure::latency(&delivery, 0.5, &ours.deliveries, &peer.deliveries, name),
-        Figure::latency(&delivery, 0.99, &ours.deliveries, &peer.deliveries, name),
+        Figure::latency(&delivery, 0.5, &ours.delivered.latencies, &peer.delivered.latencies, name),
+        Figure::latency(&delivery, 0.99, &ours.delivered.latencies, &peer.delivered.latencies, name),
     ])
 }
 
@@ -108,7 +108,13 @@ pub(crate) struct Measured<T: Target> {
     pub(crate) creates: Outcome,
     pub(crate) gets: Outcome,
     pub(crate) lists: Latencies,
-    pub(crate) deliveries: Latencies,
+    pub(crate) delivered: Delivered,
+}
+
+/// How writes came to watchers.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Delivered {
+    pub(crate) latencies: Latencies,
     /// The generator's own processor time, from each watched write until all had seen it.
     pub(crate) own_times: Latencies,
 }
@@ -136,8 +142,7 @@ impl<T: Target> Measured<T> {
             creates: Outcome::default(),
             gets: Outcome::default(),
             lists: Latencies::default(),
-            deliveries: Latencies::default(),
-            own_times: Latencies::default(),
+            delivered: Delivered::default(),
         })
     }
 
@@ -172,14 +177,23 @@ impl<T: Target> Measured<T> {
         for write in 0..writes {
             let entry = Entry { folder: WATCHED_FOLDER.to_owned(), name: format!("object-{round}-{write:04}") };
             let body = entry.body();
-            self.sightings.expect(self.watchers.len());
+            self.sightings.expect(self.watchers.iter().map(|watcher| watcher.watches).sum());
             let (own_before, sent) = (processor_time(), Instant::now());
             self.load.one()?.create(&entry, body).await?;
             let seen = self.sightings.complete().await?;
-            self.own_times.push(processor_time().saturating_sub(own_before));
-            self.deliveries.extend(seen.into_iter().map(|seen| seen - sent));
+            self.delivered.own_times.push(processor_time().saturating_sub(own_before));
+            self.delivered.latencies.extend(seen.into_iter().map(|seen| seen - sent));
         }
         Ok(())
+    }
+}
+
+impl Measured<Platform> {
+    /// Puts watchers that share connections in the place of the others, and gives back what those saw.
+    pub(crate) async fn watch_multiplexed(&mut self, connections: usize, watches: usize) -> anyhow::Result<Delivered> {
+        self.watchers.clear();
+        self.watchers = self.target.watch_multiplexed(WATCHED_FOLDER, (connections, watches), &self.sightings).await?;
+        Ok(std::mem::take(&mut self.delivered))
     }
 }
 

@@ -82,7 +82,7 @@ impl Etcd {
         let mut answers = answered("watching etcd", client.watch(requests)).await?.into_inner();
         let first = answered("watching etcd", answers.message()).await?.context("the watch ended at once")?;
         ensure!(first.created && !first.canceled, "etcd refused the watch: {}", first.cancel_reason);
-        Ok(Watcher(tokio::spawn(async move {
+        let task = tokio::spawn(async move {
             loop {
                 match answers.message().await {
                     Ok(Some(answer)) => answer.events.iter().for_each(|_| sightings.saw()),
@@ -90,7 +90,8 @@ impl Etcd {
                     Err(error) => return sightings.broke(error.into()),
                 }
             }
-        })))
+        });
+        Ok(Watcher { task, watches: 1 })
     }
 }
 

@@ -65,6 +65,12 @@ fn check(head: &[u8]) -> anyhow::Result<()> {
 #[derive(Debug, Default)]
 struct Lines {
     chunk: Chunk,
+    objects: Objects,
+}
+
+/// Where in lines of new objects the reader is.
+#[derive(Debug, Default)]
+pub(crate) struct Objects {
     /// Bytes of the line's beginning that have come.
     matched: usize,
 }
@@ -108,7 +114,7 @@ impl Lines {
                     if *left == 0 {
                         self.chunk = Chunk::End(2);
                     }
-                    self.data(data, seen)?;
+                    self.objects.take(data, seen)?;
                     bytes = rest;
                 }
                 Chunk::End(left) => {
@@ -122,8 +128,11 @@ impl Lines {
         }
         Ok(())
     }
+}
 
-    fn data(&mut self, mut data: &[u8], seen: &mut impl FnMut()) -> anyhow::Result<()> {
+impl Objects {
+    /// Calls `seen` at the end of every line.
+    pub(crate) fn take(&mut self, mut data: &[u8], seen: &mut impl FnMut()) -> anyhow::Result<()> {
         while !data.is_empty() {
             let compared = data.len().min(BEGINNING.len() - self.matched);
             let (beginning, rest) = data.split_at(compared);

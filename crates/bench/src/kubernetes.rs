@@ -9,7 +9,7 @@ use anyhow::{Context as _, bail};
 use bytes::Bytes;
 use http::{Method, StatusCode};
 
-use crate::api::{LISTED, Measured, ROUNDS, entry};
+use crate::api::{Delivered, LISTED, Measured, ROUNDS, entry};
 use crate::figures::{Better, Figure, Latencies, milliseconds};
 use crate::load::{Load, Outcome};
 use crate::platform::{Http, Platform};
@@ -19,8 +19,11 @@ use crate::target::{Connection as _, Entry, Target as _, Updates as _};
 const CONTENDED: usize = 8;
 /// Changes in a round.
 const UPDATES_PER_ROUND: usize = 400;
-/// Watchers of one folder, each over a connection of its own.
+/// Watchers of one folder: each over a connection of its own, and as those of a few clients, each of
+/// whom has one HTTP/2 connection.
 const WATCHERS: usize = 1_000;
+/// What a client watches on one connection: as much as kube-apiserver and the platform allow.
+const WATCHES_PER_CONNECTION: usize = 100;
 /// Writes they see, one after another, in a round.
 const WATCHED_PER_ROUND: usize = 10;
 /// Connections that put many objects there.
@@ -166,6 +169,15 @@ pub(crate) async fn measure(arguments: &KubernetesArguments) -> anyhow::Result<V
             contender.common.deliver(round, WATCHED_PER_ROUND).await?;
         }
     }
+    for contender in measured.all() {
+        contender.apart = contender.common.watch_multiplexed(WATCHERS / WATCHES_PER_CONNECTION, WATCHES_PER_CONNECTION).await?;
+    }
+    for round in 0..ROUNDS {
+        eprintln!("watches on shared connections, round {} of {ROUNDS}", round + 1);
+        for contender in measured.all() {
+            contender.common.deliver(ROUNDS + round, WATCHED_PER_ROUND).await?;
+        }
+    }
     Ok(figures(&measured))
 }
 
@@ -187,6 +199,8 @@ fn figures(measured: &Contenders<Contender>) -> Vec<Figure> {
         figure(metric, "ms", Better::Lower, &|it| milliseconds(latencies(it).at(share)))
     };
     let delivery = format!("write sent to event seen by {WATCHERS} watchers");
+    let connections = WATCHERS / WATCHES_PER_CONNECTION;
+    let shared = format!("the same over {connections} HTTP/2 connections");
     let update = format!("update of one of {CONTENDED} objects that all change");
     vec![
         rate("durable creates", &|it| &it.common.creates),
@@ -197,9 +211,12 @@ fn figures(measured: &Contenders<Contender>) -> Vec<Figure> {
         rate("gets", &|it| &it.common.gets),
         latency("get", 0.99, &|it| &it.common.gets.latencies),
         latency(&format!("list of {LISTED} objects"), 0.5, &|it| &it.common.lists),
-        latency(&delivery, 0.5, &|it| &it.common.deliveries),
-        latency(&delivery, 0.99, &|it| &it.common.deliveries),
-        latency("the load generator's own processor time for it", 0.5, &|it| &it.common.own_times),
+        latency(&delivery, 0.5, &|it| &it.apart.latencies),
+        latency(&delivery, 0.99, &|it| &it.apart.latencies),
+        latency("the load generator's own processor time for it", 0.5, &|it| &it.apart.own_times),
+        latency(&shared, 0.5, &|it| &it.common.delivered.latencies),
+        latency(&shared, 0.99, &|it| &it.common.delivered.latencies),
+        latency("the load generator's own processor time for that", 0.5, &|it| &it.common.delivered.own_times),
     ]
 }
 
@@ -207,11 +224,13 @@ fn figures(measured: &Contenders<Contender>) -> Vec<Figure> {
 struct Contender {
     common: Measured<Platform>,
     updates: Outcome,
+    /// What watchers on connections of their own saw.
+    apart: Delivered,
 }
 
 impl Contender {
     async fn open(target: Platform) -> anyhow::Result<Self> {
-        Ok(Self { common: Measured::open(target).await?, updates: Outcome::default() })
+        Ok(Self { common: Measured::open(target).await?, updates: Outcome::default(), apart: Delivered::default() })
     }
 
     /// All connections count the same few objects up.

@@ -13,6 +13,7 @@ mod api;
 mod etcd;
 mod event_lines;
 mod figures;
+mod frames;
 mod growth;
 mod kubernetes;
 mod load;

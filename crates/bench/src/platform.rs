@@ -26,15 +26,19 @@ use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
-use crate::event_lines;
 use crate::sightings::{Sightings, Watcher};
 use crate::target::{Connection, Entry, Target, Updates, answered, open};
+use crate::{event_lines, frames};
 
 /// Bytes of an error's text that are passed on.
 const ERROR_BYTES_MAX: usize = 500;
 
 /// Tries to change one object that others change as well.
 const UPDATE_TRIES_MAX: usize = 10_000;
+
+/// Protocols, as TLS names them (RFC 7301 section 6, RFC 9113 section 3.1).
+const HTTP1: &[u8] = b"http/1.1";
+const HTTP2: &[u8] = b"h2";
 
 /// A platform that listens there, as its administrator.
 #[derive(Clone, Debug)]
@@ -182,7 +186,7 @@ impl Target for Platform {
     }
 
     async fn connect(&self) -> anyhow::Result<Http> {
-        match self.stream().await? {
+        match self.stream(HTTP1).await? {
             Either::Left(stream) => self.handshake(stream).await,
             Either::Right(stream) => self.handshake(stream).await,
         }
@@ -195,46 +199,100 @@ impl Target for Platform {
     }
 
     async fn watch(&self, folder: &str, watchers: usize, sightings: &Arc<Sightings>) -> anyhow::Result<Vec<Watcher>> {
-        let mut http = self.connect().await?;
-        let list = http.call(Method::GET, &format!("{}?limit=1", collection(folder)), Bytes::new(), StatusCode::OK).await?;
-        let list: Value = serde_json::from_slice(&list).context("a list is JSON")?;
-        let version = list["metadata"]["resourceVersion"].as_str().context("a list has a version")?;
         let request = format!(
-            "GET {}?watch=true&resourceVersion={version} HTTP/1.1\r\nhost: {}\r\nauthorization: {}\r\naccept: application/json\r\n\r\n",
-            collection(folder),
+            "GET {} HTTP/1.1\r\nhost: {}\r\nauthorization: {}\r\naccept: application/json\r\n\r\n",
+            self.watch_path(folder).await?,
             self.address,
-            self.authorization.to_str().context("a token is text")?,
+            self.authorization()?,
         );
         let mut watches = Vec::with_capacity(watchers);
         for _ in 0..watchers {
-            let (stream, request, sightings) = (self.stream().await?, request.clone(), sightings.clone());
-            let (begin, begun) = oneshot::channel();
-            watches.push(Watcher(tokio::spawn(async move {
-                let mut begin = Some(begin);
-                let begun = || {
-                    // Who waited for it may have given up.
-                    let _told = begin.take().map(|begin| begin.send(()));
-                };
-                let seen = || sightings.saw();
-                let ended = match stream {
+            let (stream, request) = (self.stream(HTTP1).await?, request.clone());
+            let read = |mut begun: Begun, sightings: Arc<Sightings>| async move {
+                let (begun, seen) = (|| begun.tell(), || sightings.saw());
+                match stream {
                     Either::Left(stream) => event_lines::read(stream, request.as_bytes(), begun, seen).await,
                     Either::Right(stream) => event_lines::read(stream, request.as_bytes(), begun, seen).await,
-                };
-                sightings.broke(ended);
-            })));
-            answered("beginning a watch", begun).await?;
+                }
+            };
+            watches.push(begin_watch(1, sightings, read).await?);
         }
         Ok(watches)
     }
 }
 
+/// Tells that a watch has begun.
+struct Begun(Option<oneshot::Sender<()>>);
+
+impl Begun {
+    fn tell(&mut self) {
+        // Who waited for it may have given up.
+        let _told = self.0.take().map(|begun| begun.send(()));
+    }
+}
+
+/// Reads so many watches in a task of its own, which have begun when this returns.
+async fn begin_watch<F>(
+    watches: usize,
+    sightings: &Arc<Sightings>,
+    read: impl FnOnce(Begun, Arc<Sightings>) -> F,
+) -> anyhow::Result<Watcher>
+where
+    F: Future<Output = anyhow::Error> + Send + 'static,
+{
+    let (begin, begun) = oneshot::channel();
+    let (read, sightings) = (read(Begun(Some(begin)), sightings.clone()), sightings.clone());
+    let task = tokio::spawn(async move { sightings.broke(read.await) });
+    let watcher = Watcher { task, watches };
+    answered("beginning a watch", begun).await?;
+    Ok(watcher)
+}
+
 impl Platform {
-    /// A connection, encrypted if it has to be.
-    async fn stream(&self) -> anyhow::Result<Either<TcpStream, TlsStream<TcpStream>>> {
+    /// Watchers as [`Target::watch`] makes them, over HTTP/2: so many connections with so many watches
+    /// each.
+    pub(crate) async fn watch_multiplexed(
+        &self,
+        folder: &str,
+        (connections, watches): (usize, usize),
+        sightings: &Arc<Sightings>,
+    ) -> anyhow::Result<Vec<Watcher>> {
+        let (path, authority, authorization) = (self.watch_path(folder).await?, self.address.to_string(), self.authorization()?.to_owned());
+        let mut watchers = Vec::with_capacity(connections);
+        for _ in 0..connections {
+            let Either::Right(stream) = self.stream(HTTP2).await? else { bail!("{} speaks no TLS, and HTTP/2 only with it", self.name) };
+            ensure!(stream.get_ref().1.alpn_protocol() == Some(HTTP2), "{} speaks no HTTP/2", self.name);
+            let (path, authority, authorization) = (path.clone(), authority.clone(), authorization.clone());
+            let read = |mut begun: Begun, sightings: Arc<Sightings>| async move {
+                let request = frames::Request { path: &path, authority: &authority, authorization: &authorization };
+                frames::read(stream, &request, watches, || begun.tell(), || sightings.saw()).await
+            };
+            watchers.push(begin_watch(watches, sightings, read).await?);
+        }
+        Ok(watchers)
+    }
+
+    /// The address of a watch of what is written to the folder from now on.
+    async fn watch_path(&self, folder: &str) -> anyhow::Result<String> {
+        let mut http = self.connect().await?;
+        let list = http.call(Method::GET, &format!("{}?limit=1", collection(folder)), Bytes::new(), StatusCode::OK).await?;
+        let list: Value = serde_json::from_slice(&list).context("a list is JSON")?;
+        let version = list["metadata"]["resourceVersion"].as_str().context("a list has a version")?;
+        Ok(format!("{}?watch=true&resourceVersion={version}", collection(folder)))
+    }
+
+    fn authorization(&self) -> anyhow::Result<&str> {
+        self.authorization.to_str().context("a token is text")
+    }
+
+    /// A connection, encrypted if it has to be; then the protocol is agreed upon as well.
+    async fn stream(&self, protocol: &[u8]) -> anyhow::Result<Either<TcpStream, TlsStream<TcpStream>>> {
         let stream = open(self.address).await?;
         let Some(tls) = &self.tls else { return Ok(Either::Left(stream)) };
         let name = ServerName::IpAddress(self.address.ip().into());
-        Ok(Either::Right(answered("the TLS handshake", TlsConnector::from(tls.clone()).connect(name, stream)).await?))
+        let connector = TlsConnector::from(tls.clone());
+        let connect = connector.with_alpn(vec![protocol.to_vec()]).connect(name, stream);
+        Ok(Either::Right(answered("the TLS handshake", connect).await?))
     }
 }
 

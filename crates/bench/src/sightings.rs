@@ -30,13 +30,16 @@ struct Seen {
     broken: Option<anyhow::Error>,
 }
 
-/// A task that reads one watch; ended when this is dropped.
+/// A task that reads one connection with its watches; ended when this is dropped.
 #[derive(Debug)]
-pub(crate) struct Watcher(pub(crate) JoinHandle<()>);
+pub(crate) struct Watcher {
+    pub(crate) task: JoinHandle<()>,
+    pub(crate) watches: usize,
+}
 
 impl Drop for Watcher {
     fn drop(&mut self) {
-        self.0.abort();
+        self.task.abort();
     }
 }
 

@@ -1,5 +1,11 @@
 //! Connections that speak HTTP: one task each, until the client or the server is done.
+//!
+//! Clients that offer it in the TLS handshake get HTTP/2, and with it all their watches on one
+//! connection. Streams into containers need HTTP/1.1, whose connections can be taken over; their
+//! clients offer nothing else.
 
+mod gathered;
+mod multiplexed;
 mod unread;
 
 use std::convert::Infallible;
@@ -42,7 +48,11 @@ pub(super) async fn serve(mut port: Port, router: Router, mut stopping: watch::R
         let (Ok(slot), (connection, peer)) = accepted else { break };
         let (router, stopping, open) = (router.clone(), stopping.clone(), open.clone());
         tokio::spawn(async move {
-            answer(connection, router, peer, stopping).await;
+            if connection.speaks_http2() {
+                multiplexed::answer(connection, router, peer, stopping).await;
+            } else {
+                answer(connection, router, peer, stopping).await;
+            }
             drop((slot, open));
         });
     }

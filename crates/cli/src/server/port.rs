@@ -29,6 +29,9 @@ const ACCEPTED_MAX: usize = 128;
 /// First byte of a TLS record that holds a handshake (RFC 8446 section 5.1).
 const TLS_HANDSHAKE: u8 = 22;
 
+/// HTTP/2 as TLS names it (RFC 9113 section 3.1).
+const HTTP2: &[u8] = b"h2";
+
 /// Who the server says it is, and how clients can tell.
 pub(super) struct Certificate {
     /// The authority that signs the server's certificates, as PEM: goes into kubeconfigs.
@@ -77,7 +80,7 @@ impl Certificate {
             .with_no_client_auth()
             .with_single_cert(chain, key)
             .context("the certificate cannot be used")?;
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        config.alpn_protocols = vec![HTTP2.to_vec(), b"http/1.1".to_vec()];
         Ok(Self { authority_pem, config: Arc::new(config) })
     }
 }
@@ -176,6 +179,16 @@ async fn tell_apart(stream: TcpStream, peer: SocketAddr, acceptor: TlsAcceptor) 
 pub(super) enum Connection {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Connection {
+    /// Whether the client wants HTTP/2. Without TLS nobody is asked, and everybody speaks HTTP/1.1.
+    pub(super) fn speaks_http2(&self) -> bool {
+        match self {
+            Self::Plain(_) => false,
+            Self::Tls(stream) => stream.get_ref().1.alpn_protocol() == Some(HTTP2),
+        }
+    }
 }
 
 impl AsyncRead for Connection {

@@ -119,3 +119,141 @@ fn a_refusal_that_leaves_a_long_body_says_that_the_connection_ends() {
     connection.send(&head_of_get(http.token()));
     assert_eq!(connection.answer().0, 200);
 }
+
+/// Many requests at once over one connection, as clients of Kubernetes speak HTTP/2.
+mod multiplexed {
+    use std::sync::Arc;
+
+    use axum::body::Body;
+    use base64::Engine as _;
+    use futures::future::{join_all, try_join_all};
+    use futures::{StreamExt as _, TryStreamExt as _};
+    use hyper::client::conn::http2::{SendRequest, handshake};
+    use hyper::{Request, Response, StatusCode};
+    use hyper_util::rt::{TokioExecutor, TokioIo};
+    use tokio_rustls::TlsConnector;
+    use tokio_rustls::client::TlsStream;
+    use tokio_rustls::rustls::pki_types::pem::PemObject as _;
+    use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
+    use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+
+    use super::*;
+
+    const MAPS: &str = "/api/v1/namespaces/default/configmaps";
+    /// Watches on the connection: fewer than it may have, so that there is room for other requests.
+    const WATCHES: usize = 90;
+
+    /// A connection to the server's port, for which these protocols are offered.
+    async fn open(platform: &Platform, protocols: &[&str]) -> TlsStream<tokio::net::TcpStream> {
+        let config = std::fs::read_to_string(platform.kubeconfig()).expect("a kubeconfig");
+        let config: serde_json::Value = serde_yaml::from_str(&config).expect("YAML");
+        let authority = config["clusters"][0]["cluster"]["certificate-authority-data"].as_str().expect("an authority");
+        let authority = base64::engine::general_purpose::STANDARD.decode(authority).expect("base64");
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(&authority).expect("PEM")).expect("a certificate");
+        let provider = Arc::new(tokio_rustls::rustls::crypto::ring::default_provider());
+        let mut tls = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("TLS")
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        tls.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
+        let address = platform.http().address();
+        let stream = tokio::net::TcpStream::connect(address).await.expect("the server listens");
+        TlsConnector::from(Arc::new(tls)).connect(ServerName::IpAddress(address.ip().into()), stream).await.expect("a handshake")
+    }
+
+    struct Client {
+        sender: SendRequest<Body>,
+        authority: String,
+        token: String,
+    }
+
+    impl Client {
+        async fn connect(platform: &Platform) -> Self {
+            let stream = open(platform, &["h2", "http/1.1"]).await;
+            assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
+            let (sender, connection) = handshake(TokioExecutor::new(), TokioIo::new(stream)).await.expect("a handshake");
+            // Errors are told by the requests that meet them.
+            tokio::spawn(async move { drop(connection.await) });
+            let http = platform.http();
+            Self { sender, authority: http.address().to_string(), token: http.token().to_owned() }
+        }
+
+        async fn send(&self, method: &str, path: &str, token: &str, body: impl Into<Body>) -> Response<Body> {
+            let request = Request::builder()
+                .method(method)
+                .uri(format!("https://{}{path}", self.authority))
+                .header("authorization", format!("Bearer {token}"))
+                .header("content-type", "application/json")
+                .body(body.into())
+                .expect("a request");
+            let mut sender = self.sender.clone();
+            let answer = async {
+                sender.ready().await?;
+                sender.send_request(request).await
+            };
+            tokio::time::timeout(PATIENCE, answer).await.expect("an answer in time").expect("an answer").map(Body::new)
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn many_watches_share_a_connection_with_other_requests() {
+        let platform = tokio::task::block_in_place(|| Platform::start(FERMION, Node::None));
+        let client = Client::connect(&platform).await;
+        let list = client.send("GET", &format!("{MAPS}?limit=1"), &client.token, Body::empty()).await;
+        let list = axum::body::to_bytes(list.into_body(), usize::MAX).await.expect("a list");
+        let list: serde_json::Value = serde_json::from_slice(&list).expect("JSON");
+        let version = list["metadata"]["resourceVersion"].as_str().expect("a version");
+        let path = format!("{MAPS}?watch=true&resourceVersion={version}");
+        let watches = join_all((0..WATCHES).map(|_| client.send("GET", &path, &client.token, Body::empty()))).await;
+        assert!(watches.iter().all(|watch| watch.status() == StatusCode::OK));
+        // Refused by its head, with a body that nobody reads: no other stream takes notice.
+        let refused = client.send("POST", MAPS, "wrong", vec![b' '; LONG]).await;
+        assert_eq!(refused.status(), StatusCode::UNAUTHORIZED);
+        for name in ["one", "two"] {
+            let object = serde_json::json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}});
+            assert_eq!(client.send("POST", MAPS, &client.token, object.to_string()).await.status(), StatusCode::CREATED);
+        }
+        let seen = try_join_all(watches.into_iter().map(|watch| async {
+            let mut text = String::new();
+            let mut frames = watch.into_body().into_data_stream().map_err(|error| error.to_string());
+            while text.lines().count() < 2 || !text.ends_with('\n') {
+                let frame = tokio::time::timeout(PATIENCE, frames.next()).await.map_err(|late| late.to_string())?;
+                text += std::str::from_utf8(&frame.ok_or("the watch ended")??).map_err(|error| error.to_string())?;
+            }
+            Ok::<_, String>(text)
+        }))
+        .await
+        .expect("every watch sees both");
+        for text in seen {
+            let names: Vec<_> = text
+                .lines()
+                .map(|line| serde_json::from_str::<serde_json::Value>(line).expect("JSON")["object"]["metadata"]["name"].clone())
+                .collect();
+            assert_eq!(names, ["one", "two"]);
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn bodies_longer_than_a_window_come_and_go_whole() {
+        let platform = tokio::task::block_in_place(|| Platform::start(FERMION, Node::None));
+        let client = Client::connect(&platform).await;
+        let filler = "x".repeat(900_000);
+        let object = serde_json::json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "long"}, "data": {"filler": filler}});
+        assert_eq!(client.send("POST", MAPS, &client.token, object.to_string()).await.status(), StatusCode::CREATED);
+        let body = client.send("GET", &format!("{MAPS}/long"), &client.token, Body::empty()).await.into_body();
+        let body = axum::body::to_bytes(body, usize::MAX).await.expect("the whole body");
+        let read: serde_json::Value = serde_json::from_slice(&body).expect("JSON");
+        assert_eq!(read["data"]["filler"].as_str().map(str::len), Some(filler.len()));
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn clients_that_take_connections_over_get_http1() {
+        let platform = tokio::task::block_in_place(|| Platform::start(FERMION, Node::None));
+        for (offered, agreed) in [(&["http/1.1"][..], Some(&b"http/1.1"[..])), (&[], None), (&["http/1.1", "h2"], Some(b"h2"))] {
+            let stream = open(&platform, offered).await;
+            assert_eq!(stream.get_ref().1.alpn_protocol(), agreed, "{offered:?}");
+        }
+    }
+}
