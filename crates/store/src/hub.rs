@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 
 use crate::event::Event;
 use crate::extent::Extent;
-use crate::object::{Scope, Stored};
+use crate::object::{Key, Scope, Stored};
 use crate::options::Options;
 
 /// Events a watcher takes at once, so that one far behind does not hold the lock for long.
@@ -46,6 +46,8 @@ struct State {
 
 struct Resource {
     recent: VecDeque<Arc<Event>>,
+    /// Of each object that `recent` tells of, the newest event.
+    newest: HashMap<Key, Arc<Event>>,
     dropped_through: u64,
     wakers: HashMap<u64, Waker>,
 }
@@ -117,6 +119,7 @@ impl Hub {
             for event in events {
                 let resource = state.resource(&event.object.key.resource);
                 resource.recent.push_back(event.clone());
+                resource.newest.insert(event.object.key.clone(), event.clone());
                 wakers.extend(resource.wakers.drain().map(|(_, waker)| waker));
                 state.bytes += size(event);
                 state.order.push_back(event.clone());
@@ -127,6 +130,9 @@ impl Hub {
                 let resource = state.resource(&oldest.object.key.resource);
                 // The oldest event of all is the oldest of its resource.
                 resource.recent.pop_front();
+                if resource.newest.get(&oldest.object.key).is_some_and(|newest| newest.revision == oldest.revision) {
+                    resource.newest.remove(&oldest.object.key);
+                }
                 resource.dropped_through = oldest.revision;
             }
             self.newest.store(last.revision, Ordering::Release);
@@ -148,6 +154,7 @@ impl Hub {
             state.opened_at = revision;
             for resource in state.resources.values_mut() {
                 resource.recent.clear();
+                resource.newest.clear();
                 resource.dropped_through = revision;
                 wakers.extend(resource.wakers.drain().map(|(_, waker)| waker));
             }
@@ -224,6 +231,18 @@ impl Hub {
         (written <= position).then_some(newest)
     }
 
+    /// What was last published of an object, if that is still in memory. Another server may have written
+    /// it since.
+    pub(crate) fn last_seen(&self, key: &Key) -> Option<Arc<Event>> {
+        self.state().resources.get(&key.resource)?.newest.get(key).cloned()
+    }
+
+    /// The oldest and the newest revision in memory, and all between them; none when there are none.
+    pub(crate) fn span(&self) -> Option<(u64, u64)> {
+        let state = self.state();
+        Some((state.order.front()?.revision, state.order.back()?.revision))
+    }
+
     /// The version of an object made by the write at `revision`, if it is still in memory.
     pub(crate) fn recent(&self, revision: u64) -> Option<Arc<Stored>> {
         let state = self.state();
@@ -237,7 +256,8 @@ impl State {
     fn resource(&mut self, name: &Arc<str>) -> &mut Resource {
         // Not the entry API, which would need an owned name on every call.
         if !self.resources.contains_key(name) {
-            let resource = Resource { recent: VecDeque::new(), dropped_through: self.opened_at, wakers: HashMap::new() };
+            let resource =
+                Resource { recent: VecDeque::new(), newest: HashMap::new(), dropped_through: self.opened_at, wakers: HashMap::new() };
             self.resources.insert(name.clone(), resource);
         }
         self.resources.get_mut(name).expect("it was inserted above if it was missing")
@@ -257,7 +277,6 @@ mod tests {
 
     use super::*;
     use crate::event::EventKind;
-    use crate::object::Key;
 
     fn event(revision: u64, bytes: usize) -> Arc<Event> {
         let key = Key::new(if revision.is_multiple_of(2) { "even" } else { "odd" }, "", "x");
@@ -288,6 +307,18 @@ mod tests {
         assert_eq!(hub.recent(7), None);
         assert_eq!(hub.recent(8).unwrap().body, Bytes::from_static(&[0]));
         assert_eq!(hub.recent(11), None);
+    }
+
+    #[test]
+    fn the_last_that_was_seen_of_an_object_is_forgotten_with_its_event() {
+        let hub = hub(3, usize::MAX);
+        let seen = |name: &str| hub.last_seen(&Key::new(name, "", "x")).map(|event| event.revision);
+        hub.publish(&[event(1, 1), event(2, 1), event(4, 1)]);
+        assert_eq!((seen("odd"), seen("even")), (Some(1), Some(4)));
+        hub.publish(&[event(6, 1)]);
+        assert_eq!((seen("odd"), seen("even")), (None, Some(6)));
+        hub.skip_to(9);
+        assert_eq!(seen("even"), None);
     }
 
     #[test]

@@ -157,6 +157,15 @@ impl Store {
         Ok(stored)
     }
 
+    /// The last change of an object that this store has seen, if that is still in memory. Unlike [`get`],
+    /// it asks nobody: another server may have changed the object since. A write that expects its revision
+    /// finds that out.
+    ///
+    /// [`get`]: Self::get
+    pub fn last_seen(&self, key: &Key) -> Option<Arc<Event>> {
+        self.inner.hub.last_seen(key)
+    }
+
     /// A page of objects, all as they were at one revision. Without a revision asked for, everything is
     /// in it that any server acknowledged before.
     pub async fn list(&self, query: ListQuery) -> Result<Page, Error> {

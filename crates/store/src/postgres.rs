@@ -9,7 +9,8 @@
 //!   commit whose answer was lost; `transaction.rs` is one attempt.
 //! - `feed.rs` publishes to the hub in order, whoever wrote: its own server's events as they are
 //!   committed, others' from the log, when PostgreSQL notifies or the time for a look has come.
-//! - Reads go to the database, always to the primary, so that they are never behind.
+//! - Reads go to the database, always to the primary, so that they are never behind; `reader.rs` makes
+//!   one query of all gets that wait.
 
 mod address;
 mod compaction;
@@ -21,6 +22,7 @@ mod log;
 mod objects;
 mod password;
 mod pool;
+mod reader;
 pub(crate) mod schema;
 mod session;
 mod tls;
@@ -36,6 +38,7 @@ pub(crate) use self::address::Address;
 use self::feed::Feed;
 pub(crate) use self::objects::SNAPSHOT;
 use self::pool::{Pauses, Pool};
+use self::reader::Asked;
 pub(crate) use self::session::Session;
 pub(crate) use self::transaction::document;
 use self::writer::Writer;
@@ -49,8 +52,14 @@ use crate::options::Options;
 use crate::request::{Message, QUEUE_REQUESTS_MAX};
 use crate::watch::Chunk;
 
-/// Connections for reads of one row. Apart from the others, so that long lists never hold up a get.
-const POINT_SESSIONS_MAX: usize = 6;
+/// Connections for gets, and one to ask how far the log is. Apart from the others, so that long lists
+/// never hold up a get.
+const POINT_SESSIONS_MAX: usize = reader::READERS + 1;
+/// What holds for connections whose statements find rows by their keys: whatever the statistics of
+/// tables that were empty a moment ago say, and however many keys there are, the plan is the same one.
+const BY_KEY_SETTINGS: &str = "\
+    SET enable_hashjoin TO off; SET enable_mergejoin TO off; SET enable_seqscan TO off; \
+    SET plan_cache_mode TO force_generic_plan";
 /// Connections for lists, facts, watchers that read the log, leases and compaction.
 const SCAN_SESSIONS_MAX: usize = 6;
 /// How often opening is tried again. Who starts servers starts one again that could not open its store.
@@ -69,6 +78,7 @@ struct Shared {
 /// What is read from.
 pub(crate) struct Database {
     shared: Arc<Shared>,
+    gets: mpsc::Sender<Asked>,
 }
 
 /// The tasks beside the writer; they end when this is dropped.
@@ -102,15 +112,17 @@ pub(crate) async fn open(url: &str, options: Options) -> Result<Opened, Error> {
         }
     };
     let hub = Arc::new(Hub::new(extent, &options));
-    let points = Arc::new(Pool::new(address.clone(), POINT_SESSIONS_MAX));
-    let scans = Arc::new(Pool::new(address.clone(), SCAN_SESSIONS_MAX));
+    let points = Arc::new(Pool::new(address.clone(), POINT_SESSIONS_MAX, BY_KEY_SETTINGS));
+    let scans = Arc::new(Pool::new(address.clone(), SCAN_SESSIONS_MAX, ""));
     let feed = Feed::new(hub.clone(), scans.clone(), &options);
     let shared = Arc::new(Shared { address, hub: hub.clone(), feed, points, scans, options });
     let (sender, receiver) = mpsc::channel(QUEUE_REQUESTS_MAX);
     // It ends by itself, when its channel does: a commit that was handed over is finished.
     tokio::spawn(Writer::new(shared.clone(), receiver).run());
-    let tasks = Tasks(vec![tokio::spawn(feed::follow(shared.clone())), tokio::spawn(compaction::keep(shared.clone()))]);
-    Ok(Opened { database: Database { shared }, hub, sender, tasks })
+    let mut tasks = vec![tokio::spawn(feed::follow(shared.clone())), tokio::spawn(compaction::keep(shared.clone()))];
+    let (gets, waiting) = reader::queue();
+    tasks.extend((0..reader::READERS).map(|_| tokio::spawn(reader::answer_all(shared.clone(), waiting.clone()))));
+    Ok(Opened { database: Database { shared, gets }, hub, sender, tasks: Tasks(tasks) })
 }
 
 /// Brings the schema up to date. It may be repeated when its answer was lost.
@@ -122,7 +134,7 @@ async fn prepare(address: &Address, options: &Options) -> Result<Extent, Error> 
 
 impl Database {
     pub(crate) async fn get(&self, key: &Key) -> Result<Option<Stored>, Error> {
-        self.shared.points.read(|session| async move { objects::get(&session, key).await }).await
+        reader::get(&self.gets, key).await
     }
 
     pub(crate) async fn list(&self, query: &ListQuery) -> Result<Page, Error> {

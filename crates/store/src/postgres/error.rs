@@ -76,3 +76,15 @@ impl Error {
         }
     }
 }
+
+/// An error for another of those it happened to.
+pub(super) fn same(attempted: &'static str, error: &Error) -> Error {
+    match error {
+        Error::WentBack { seen, found } => Error::WentBack { seen: *seen, found: *found },
+        Error::Closed => Error::Closed,
+        other => {
+            let cause = std::error::Error::source(other).map_or_else(|| other.to_string(), ToString::to_string);
+            Error::Unavailable { attempted, source: cause.into() }
+        }
+    }
+}

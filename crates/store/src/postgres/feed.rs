@@ -44,6 +44,8 @@ pub(super) struct Feed {
     began: Instant,
     /// When a look last found an answer, in milliseconds since `began`.
     reached_at_ms: AtomicU64,
+    /// When that look began.
+    looked_at_ms: AtomicU64,
     /// Set once the database was found behind what was published: (published, found).
     went_back: OnceLock<(u64, u64)>,
     out_of_order: bool,
@@ -59,6 +61,7 @@ impl Feed {
             hurry: Notify::new(),
             began: Instant::now(),
             reached_at_ms: AtomicU64::new(0),
+            looked_at_ms: AtomicU64::new(0),
             went_back: OnceLock::new(),
             out_of_order: options.out_of_order,
         }
@@ -73,6 +76,13 @@ impl Feed {
     pub(super) fn is_reached(&self) -> bool {
         let reached_at = self.began + Duration::from_millis(self.reached_at_ms.load(Ordering::Relaxed));
         self.went_back.get().is_none() && reached_at.elapsed() <= REACHED_FOR
+    }
+
+    /// Whether a look that began after that moment found that the database still holds what it
+    /// acknowledged.
+    pub(super) fn has_looked_since(&self, moment: Instant) -> bool {
+        let looked_at = self.began + Duration::from_millis(self.looked_at_ms.load(Ordering::Acquire));
+        self.went_back.get().is_none() && looked_at > moment
     }
 
     /// The error of every write after the database was found to have lost something.
@@ -108,6 +118,8 @@ impl Feed {
     /// Publishes everything there is.
     async fn look(&self, session: &Session) -> Result<(), Error> {
         let _publishing = self.publishing.lock().await;
+        // Rounded down: it only ever seems earlier than it was.
+        let began_ms = self.began.elapsed().as_millis() as u64;
         let extent = schema::extent(session).await?;
         let published = self.hub.extent();
         if extent.newest < published.newest {
@@ -121,6 +133,7 @@ impl Feed {
         while self.hub.extent().newest < extent.newest {
             self.read_more(session).await?;
         }
+        self.looked_at_ms.store(began_ms, Ordering::Release);
         self.reached_at_ms.store(self.began.elapsed().as_millis() as u64, Ordering::Relaxed);
         Ok(())
     }

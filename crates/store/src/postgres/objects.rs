@@ -1,4 +1,4 @@
-//! Reading objects: one, or a page of many as they were at one revision.
+//! Reading objects: a page of many as they were at one revision.
 
 use bytes::Bytes;
 use tokio_postgres::Row;
@@ -10,21 +10,8 @@ use crate::list::{ListQuery, Page, REMAINING_MAX};
 use crate::object::{Key, Scope, Stored};
 use crate::sql::{Dialect, Sql};
 
-fn database(source: tokio_postgres::Error) -> Error {
+pub(super) fn database(source: tokio_postgres::Error) -> Error {
     Error::postgres("read objects", source)
-}
-
-/// Reads the newest version of one object.
-pub(super) async fn get(session: &Session, key: &Key) -> Result<Option<Stored>, Error> {
-    let statement = session
-        .prepare(
-            "SELECT log.revision, log.body FROM objects JOIN log ON log.revision = objects.revision \
-             WHERE objects.resource = $1 AND objects.namespace = $2 AND objects.name = $3",
-        )
-        .await
-        .map_err(database)?;
-    let rows = session.query(&statement, &[&&*key.resource, &&*key.namespace, &&*key.name]).await.map_err(database)?;
-    Ok(rows.first().map(|row| Stored { key: key.clone(), revision: row.get::<_, i64>(0) as u64, body: body(row, 1) }))
 }
 
 pub(super) fn body(row: &Row, column: usize) -> Bytes {

@@ -23,6 +23,8 @@ pub(super) struct Pool {
     idle: Mutex<Vec<Arc<Session>>>,
     permits: Arc<Semaphore>,
     sessions_max: usize,
+    /// Run once on each connection, if there are any.
+    settings: &'static str,
 }
 
 /// A connection on loan. It goes back only when whoever has it says that nothing is left open on it.
@@ -33,8 +35,8 @@ struct Lease<'a> {
 }
 
 impl Pool {
-    pub(super) fn new(address: Address, sessions_max: usize) -> Self {
-        Self { address, idle: Mutex::default(), permits: Arc::new(Semaphore::new(sessions_max)), sessions_max }
+    pub(super) fn new(address: Address, sessions_max: usize, settings: &'static str) -> Self {
+        Self { address, idle: Mutex::default(), permits: Arc::new(Semaphore::new(sessions_max)), sessions_max, settings }
     }
 
     /// Runs a read, again on another connection when one was lost on the way: a read changes nothing.
@@ -66,7 +68,16 @@ impl Pool {
         let mut lease = self.lease().await?;
         let session = match lease.session.take() {
             Some(session) => session,
-            None => Arc::new(Session::open(&self.address).await?),
+            None => {
+                let session = Session::open(&self.address).await?;
+                if !self.settings.is_empty() {
+                    answered("prepare to read", async {
+                        session.run(self.settings).await.map_err(|source| Error::postgres("prepare to read", source))
+                    })
+                    .await?;
+                }
+                Arc::new(session)
+            }
         };
         // Dropped with the session in it, the read leaves no open transaction to the next.
         let value = answered("read", read(session.clone())).await?;

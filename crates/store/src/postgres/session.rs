@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{AsyncMessage, Client, Row, Statement};
 
@@ -44,6 +45,7 @@ pub(crate) struct Session {
     statements: Mutex<HashMap<String, Statement>>,
     driver: JoinHandle<()>,
     notices: tokio::sync::Mutex<mpsc::Receiver<String>>,
+    opened: Instant,
 }
 
 impl Drop for Session {
@@ -62,6 +64,7 @@ impl Session {
     }
 
     async fn connect(address: &Address) -> Result<Self, tokio_postgres::Error> {
+        let opened = Instant::now();
         let (client, mut connection) = address.config.connect(address.tls.clone()).await?;
         let (sender, notices) = mpsc::channel(NOTICES_MAX);
         let driver = tokio::spawn(async move {
@@ -78,7 +81,7 @@ impl Session {
                 }
             }
         });
-        let session = Self { client, statements: Mutex::default(), driver, notices: tokio::sync::Mutex::new(notices) };
+        let session = Self { client, statements: Mutex::default(), driver, notices: tokio::sync::Mutex::new(notices), opened };
         session.client.batch_execute(SETTINGS).await?;
         Ok(session)
     }
@@ -86,6 +89,11 @@ impl Session {
     /// The next notice on a channel that is listened to; `None` once the connection has ended.
     pub(crate) async fn notice(&self) -> Option<String> {
         self.notices.lock().await.recv().await
+    }
+
+    /// When it began to be opened.
+    pub(crate) fn opened(&self) -> Instant {
+        self.opened
     }
 
     /// Whether it can no longer be used.

@@ -15,6 +15,7 @@ use tokio_postgres::Statement;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
+use super::BY_KEY_SETTINGS;
 use super::error::{Reaction, reaction, refutes_commit};
 use super::feed::CHANNEL;
 use super::session::Session;
@@ -53,9 +54,6 @@ fn certainly(source: tokio_postgres::Error) -> Failed {
     Failed::Certainly(Error::postgres("write", source), reaction)
 }
 
-/// Rows are found by their keys, whatever the statistics of tables that were empty a moment ago say.
-const WRITER_SETTINGS: &str = "SET enable_hashjoin TO off; SET enable_mergejoin TO off; SET enable_seqscan TO off";
-
 /// The statements of the writer's session, prepared once.
 pub(super) struct Statements {
     lock: Statement,
@@ -73,7 +71,7 @@ pub(super) struct Statements {
 
 impl Statements {
     pub(super) async fn prepare(session: &Session) -> Result<Self, tokio_postgres::Error> {
-        session.run(WRITER_SETTINGS).await?;
+        session.run(BY_KEY_SETTINGS).await?;
         Ok(Self {
             lock: session.prepare("SELECT value FROM marks WHERE name = 'revision' FOR UPDATE").await?,
             fences: session.prepare("SELECT name, token FROM leases WHERE name = ANY($1) ORDER BY name FOR SHARE").await?,

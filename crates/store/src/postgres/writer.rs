@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
-use super::error::Reaction;
+use super::error::{Reaction, same};
 use super::pool::Pauses;
 use super::session::Session;
 use super::transaction::{Done, Failed, Statements, WriterSession};
@@ -92,7 +92,7 @@ impl Writer {
             Err(error) if requests.len() == 1 => answer(requests, vec![Err(error)]),
             // It would be the same for each alone.
             Err(error @ (Error::Unavailable { .. } | Error::WentBack { .. } | Error::Closed)) => {
-                let outcomes = requests.iter().map(|_| Err(same(&error))).collect();
+                let outcomes = requests.iter().map(|_| Err(same("write", &error))).collect();
                 answer(requests, outcomes);
             }
             // One of them may be too large for a disk that has room for the others.
@@ -189,17 +189,5 @@ impl Writer {
             self.shared.feed.publish_own(done.events).await;
         }
         done.outcomes
-    }
-}
-
-/// An error for another of those it happened to.
-fn same(error: &Error) -> Error {
-    match error {
-        Error::WentBack { seen, found } => Error::WentBack { seen: *seen, found: *found },
-        Error::Closed => Error::Closed,
-        other => {
-            let cause = std::error::Error::source(other).map_or_else(|| other.to_string(), ToString::to_string);
-            Error::Unavailable { attempted: "write", source: cause.into() }
-        }
     }
 }
