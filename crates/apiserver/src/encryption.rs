@@ -22,7 +22,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use fermion_store::{Commit, Error, Event, FactPage, FactQuery, Key, ListQuery, Page, Scope, Store, Stored, Write};
+use fermion_store::{Commit, Error, Event, EventKind, FactPage, FactQuery, Key, ListQuery, Page, Scope, Store, Stored, Write};
 use futures::Stream;
 
 pub use keyring::{KeySource, Keyring, KeyringError};
@@ -64,6 +64,13 @@ impl SealedStore {
 
     pub(crate) async fn get(&self, key: &Key) -> Result<Option<Stored>, Error> {
         self.store.get(key).await?.map(|stored| self.open(stored)).transpose()
+    }
+
+    /// The newest version of an object that this server has seen, in plain text; none if the last that
+    /// was seen is its end, or nothing lately.
+    pub(crate) fn last_seen(&self, key: &Key) -> Result<Option<Stored>, Error> {
+        let seen = self.store.last_seen(key).filter(|event| event.kind != EventKind::Deleted);
+        seen.map(|event| self.open(Stored::clone(&event.object))).transpose()
     }
 
     pub(crate) async fn list(&self, query: ListQuery) -> Result<Page, Error> {

@@ -147,6 +147,10 @@ impl Api {
         check_type(resource, &object)?;
         let mut warnings = Vec::new();
         Form::of(resource).settle(&mut object, options, &mut warnings)?;
+        if let Some(written) = self.update_last_seen(origin, resource, &key, &object, options).await? {
+            warnings.extend(written.warnings);
+            return Ok(Written { warnings, ..written });
+        }
         let old = self.read(resource, &key).await?;
         let old_value = parse_stored(&old)?;
         check_identity(resource, &key, &object)?;
@@ -162,6 +166,42 @@ impl Api {
         let (stored, from_hooks) = self.replace(origin, resource, &old, &old_value, object, Owners::Changed, options).await?;
         warnings.extend(from_hooks);
         Ok(Written { code: StatusCode::OK, object: stored, warnings })
+    }
+
+    /// Replaces an object without reading it first: when the version that the client wants to replace is
+    /// the last one that this server saw, the write itself tells whether it still is the newest. A
+    /// version that was replaced before needs no look either: it never comes back.
+    ///
+    /// Nothing when that does not decide it; then the object has to be read. So it is when nothing would
+    /// be written, and when the object may not be changed so: that holds only for the newest version.
+    async fn update_last_seen(
+        &self,
+        origin: Origin<'_>,
+        resource: &Arc<Resource>,
+        key: &Key,
+        object: &Value,
+        options: &WriteOptions,
+    ) -> Result<Option<Written>> {
+        let about = resource.about(&key.name);
+        let Ok(version) = objects::text(object, "resourceVersion").parse::<u64>() else { return Ok(None) };
+        if options.dry_run || resource.is_definition() || check_identity(resource, key, object).is_err() {
+            return Ok(None);
+        }
+        let seen = self.store.last_seen(key).map_err(|error| ApiError::from_store(&error, about))?;
+        let Some(seen) = seen.filter(|seen| seen.revision >= version) else { return Ok(None) };
+        if seen.revision > version {
+            return Err(was_modified(about));
+        }
+        let old = resource.as_served(seen)?;
+        let old_value = parse_stored(&old)?;
+        match self.replace(origin, resource, &old, &old_value, object.clone(), Owners::Changed, options).await {
+            Ok((stored, warnings)) if stored.revision != old.revision => {
+                Ok(Some(Written { code: StatusCode::OK, object: stored, warnings }))
+            }
+            Ok(_) => Ok(None),
+            Err(error) if error.code.is_client_error() && error.reason != "Conflict" => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Changes an object by a patch, or only its status.
@@ -228,10 +268,7 @@ impl Api {
         let about = resource.about(&old.key.name);
         let version = objects::text(&object, "resourceVersion");
         if !version.is_empty() && version != old.revision.to_string() {
-            return Err(ApiError::conflict(
-                about,
-                "the object has been modified; please apply your changes to the latest version and try again",
-            ));
+            return Err(was_modified(about));
         }
         let uid = objects::text(&object, "uid");
         if !uid.is_empty() && uid != objects::text(old_value, "uid") {
@@ -517,6 +554,10 @@ pub(crate) fn parse_stored(stored: &Stored) -> Result<Value> {
         tracing::error!(%error, key = %stored.key, "a stored object cannot be read");
         ApiError::internal("a stored object cannot be read; the server's log says which")
     })
+}
+
+fn was_modified(about: About<'_>) -> ApiError {
+    ApiError::conflict(about, "the object has been modified; please apply your changes to the latest version and try again")
 }
 
 /// The object must say that it is what it is sent as.
