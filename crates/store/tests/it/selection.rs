@@ -125,7 +125,7 @@ async fn pages(store: &Store, mut query: ListQuery) -> Vec<(Key, u64)> {
     found
 }
 
-async fn check(on: On, store: &Store, resource: &str, before: Writes, after: Writes, filter: Filter, order: Order, limit: usize) {
+async fn check(on: On, store: &Store, resource: &str, (before, after): (Writes, Writes), filter: Filter, order: Order, limit: usize) {
     apply(store, resource, before).await;
     let middle = store.revision();
     apply(store, resource, after).await;
@@ -196,7 +196,7 @@ fn databases_answer_what_the_definition_says(on: On, cases: u32) {
             // Each case has a resource of its own: a database of its own would take longer than the case.
             number.set(number.get() + 1);
             let resource = format!("resource-{}", number.get());
-            runtime.block_on(check(on, &scratch.store, &resource, before, after, filter, order, limit));
+            runtime.block_on(check(on, &scratch.store, &resource, (before, after), filter, order, limit));
             Ok(())
         },
     );
