@@ -47,7 +47,7 @@ pub struct Shape {
 
 impl Shape {
     pub const BASELINE: Self = Self { cohorts: 5, queues: 6, counts: [350, 100, 50], gap_ms: [100, 500, 1200], run_ms: [200, 500, 1000] };
-    /// As of August 2026; the published times are of an earlier one.
+    /// Of Kueue's commit 3aef7a8; the published time is of another state with 1,000 queues.
     pub const LARGE_SCALE: Self = Self { cohorts: 20, queues: 100, counts: [20, 7, 3], gap_ms: [20, 50, 200], run_ms: [50, 100, 200] };
     /// 50,000 workloads that all wait at once in 1,000 queues.
     pub const ALL_AT_ONCE: Self = Self { cohorts: 10, queues: 100, counts: [35, 10, 5], gap_ms: [0; CLASSES], run_ms: [200, 500, 1000] };
