@@ -122,6 +122,9 @@ pub struct Reservation {
     /// When it will have ended, if that is known.
     pub end_at: Option<Millis>,
     pub placed: Vec<Placed>,
+    /// Whether others were stopped for it. Such a place is kept beside those that
+    /// [`Backfill`] counts.
+    claimed: bool,
     /// Work that is expected to end by then.
     freed: Vec<WorkId>,
     /// What of those places is to be kept free now, by node: all but what that work frees and
@@ -304,11 +307,11 @@ impl Engine {
         }
         let futile = self.turns.failed.get(&key).is_some_and(|shortest| run_ms >= *shortest);
         if !futile && let Some(placed) = self.try_start(now, work, &key.0) {
-            let ends_at = work.run_ms.map(|run| now.saturating_add(run));
-            self.running.insert(work.id, Running { placed: placed.clone(), started_at: now, ends_at, parent: None });
+            self.run(work, &placed);
             return Some(placed);
         }
-        let reserves = self.reservations.len() < self.backfill.reservations() && self.turns.tried < RESERVATIONS_TRIED_MAX;
+        let kept = self.reservations.iter().filter(|reservation| !reservation.claimed).count();
+        let reserves = kept < self.backfill.reservations() && self.turns.tried < RESERVATIONS_TRIED_MAX;
         if work.waits && reserves && !self.hopeless.contains(&key) {
             self.turns.tried += 1;
             match self.reserve(now, work, &key.0) {
@@ -325,6 +328,70 @@ impl Engine {
             self.turns.failed.insert(key, run_ms);
         }
         None
+    }
+
+    /// Starts work that has room, whatever waits.
+    pub fn start_now(&mut self, work: &Work) -> Option<Vec<Placed>> {
+        let sets = self.sets(work);
+        let placed = gang::seat(&mut self.cluster, &sets, work.topology)?;
+        self.run(work, &placed);
+        Some(placed)
+    }
+
+    fn run(&mut self, work: &Work, placed: &[Placed]) {
+        let now = self.turns.now;
+        let ends_at = work.run_ms.map(|run| now.saturating_add(run));
+        self.running.insert(work.id, Running { placed: placed.to_vec(), started_at: now, ends_at, parent: None });
+    }
+
+    /// Keeps a place for work once those who leave are gone, in place of what it was kept
+    /// before. They were told to stop, and are expected to do so at once. Answers whether that is enough for it to start.
+    pub fn claim(&mut self, work: &Work, leaving: &BTreeSet<WorkId>) -> bool {
+        let soon = self.turns.now.saturating_add(1);
+        for id in leaving {
+            if let Some(running) = self.running.get_mut(id) {
+                running.ends_at = Some(soon);
+            }
+        }
+        if let Some(own) = self.reservations.iter().position(|reservation| reservation.work == work.id) {
+            for place in own..self.reservations.len() {
+                self.lift(place);
+            }
+            self.reservations.remove(own);
+            for place in own..self.reservations.len() {
+                self.keep(place);
+            }
+        }
+        let sets = self.sets(work);
+        let found = self.reserve(self.turns.now, work, &sets);
+        let Some(reservation) = found.filter(|found| found.freed.iter().all(|id| leaving.contains(id))) else { return false };
+        self.reservations.push(Reservation { claimed: true, ..reservation });
+        self.keep(self.reservations.len() - 1);
+        true
+    }
+
+    /// Does something with those who leave gone, and those for whom they leave in their places.
+    pub(crate) fn when_gone<T>(&mut self, leaving: &BTreeSet<WorkId>, act: impl FnOnce(&mut Self) -> T) -> T {
+        let claimed: Vec<Vec<Placed>> =
+            self.reservations.iter().filter(|reservation| reservation.claimed).map(|reservation| reservation.placed.clone()).collect();
+        self.without_reservations(|engine| {
+            let gone: Vec<(WorkId, Running)> = leaving.iter().filter_map(|id| Some((*id, engine.running.remove(id)?))).collect();
+            for (_, running) in &gone {
+                gang::unseat(&mut engine.cluster, &running.placed);
+            }
+            for placed in &claimed {
+                put(&mut engine.cluster, placed);
+            }
+            let answer = act(engine);
+            for placed in claimed.iter().rev() {
+                gang::unseat(&mut engine.cluster, placed);
+            }
+            for (id, running) in gone {
+                put(&mut engine.cluster, &running.placed);
+                engine.running.insert(id, running);
+            }
+            answer
+        })
     }
 
     /// For whom a place is kept that this work could have otherwise: of several the last in
@@ -423,7 +490,7 @@ impl Engine {
         let mut counted: BTreeSet<WorkId> = self.reservations.iter().flat_map(|reservation| reservation.freed.iter().copied()).collect();
         let needs = self.needs(&placed, &newly(&freed, &mut counted));
         let end_at = work.run_ms.map(|run| start_at.saturating_add(run));
-        Some(Reservation { work: work.id, start_at, end_at, placed, freed, needs, applied: Vec::new() })
+        Some(Reservation { work: work.id, start_at, end_at, placed, claimed: false, freed, needs, applied: Vec::new() })
     }
 
     /// In a look ahead, at a later moment: reservations that have not started by then need

@@ -5,8 +5,6 @@
 //! first choice may block a later one, so a bounded search follows, which is exact on small
 //! clusters.
 
-use serde::{Deserialize, Serialize};
-
 use crate::cluster::{ClassId, Cluster, NodeId, Run};
 use crate::node::Seat;
 use crate::scoring::Placement;
@@ -31,7 +29,7 @@ pub struct Set {
 }
 
 /// How close together a gang must be, by levels of domains; level 0 is the widest.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Topology {
     /// All members in one domain of this level.
     pub required: Option<usize>,

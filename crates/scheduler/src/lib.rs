@@ -8,8 +8,8 @@
 //! - *Title*: [`queue`] has the tree of queues with guarantees and borrowing; [`quota`],
 //!   [`policy`] and [`window`] say what accounts may hold, [`fair_share`] what they had.
 //! - [`plan()`](plan::plan) takes a [`Snapshot`] of queues, nodes and gangs and answers which
-//!   pods to bind to which nodes, and for every gang that waits, why and until when. It uses
-//!   the place layer; titles other than a queue's state and priority it does not know yet.
+//!   pods to bind to which nodes, whom to stop for whom, and for every gang that waits, why, until
+//!   when and what would help.
 //!
 //! Start with [`plan()`](plan::plan), then [`engine`].
 //!
@@ -43,7 +43,7 @@ mod matching;
 pub mod node;
 pub mod order;
 mod placement;
-mod plan;
+pub mod plan;
 pub mod policy;
 pub mod preemption;
 pub mod quarantine;
@@ -51,15 +51,20 @@ pub mod queue;
 pub mod quota;
 pub mod request;
 pub mod resource;
+pub mod rules;
 pub mod scoring;
 mod shortage;
 mod snapshot;
 mod table;
+mod titles;
 mod tournament;
 pub mod window;
 
-pub use plan::{Bind, Plan, Start, Wait, Waiting, plan};
+pub use plan::{Bind, Cause, Eviction, Plan, Remedy, Ruling, Start, Wait, Waiting, plan, plan_after};
+pub use rules::{Rules, Subject, Whom};
 pub use shortage::{Place, Shortage};
 pub use snapshot::{
-    Amounts, Effect, Gang, Member, MemberSet, Milli, Node, Operator, PlacedMember, Queue, Requirement, Snapshot, Taint, Term, Toleration,
+    Amounts, Effect, Gang, Member, MemberSet, Milli, Node, Operator, PlacedMember, Pool, Queue, Requirement, Snapshot, Taint, Term,
+    Toleration,
 };
+pub use titles::Past;

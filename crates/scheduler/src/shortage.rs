@@ -1,12 +1,10 @@
 //! What lacks, how much and where, when members do not fit.
 
-use serde::{Deserialize, Serialize};
-
 use crate::placement::{Class, Remaining, Rooms, Stuck, get, share};
 use crate::snapshot::{Amounts, Milli, Node};
 
 /// The resource that lacks most, in relation to what there is of it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shortage {
     pub resource: String,
     /// How much is asked for there.
@@ -21,7 +19,7 @@ pub struct Shortage {
 }
 
 /// Where something lacks.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Place {
     /// In the sum over the nodes of the pool that suit. `asked` is what all members together
     /// ask for.

@@ -2,9 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
-
+use crate::engine::Backfill;
+use crate::environment::Environment;
 use crate::gang::Topology;
+use crate::queue::{Access, JobOrder, State};
+use crate::rules::{Rules, Whom};
+use crate::scoring::Placement;
 
 /// An amount in thousandths of its unit.
 pub type Milli = i128;
@@ -13,9 +16,12 @@ pub type Milli = i128;
 pub type Amounts = BTreeMap<String, Milli>;
 
 /// Everything a plan depends on.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Snapshot {
+    /// What holds in pools; one that is not named here has the defaults.
+    pub pools: Vec<Pool>,
     pub queues: Vec<Queue>,
+    pub rules: Rules,
     pub nodes: Vec<Node>,
     /// Gangs with at least one member that has no node, or that run.
     pub gangs: Vec<Gang>,
@@ -23,19 +29,75 @@ pub struct Snapshot {
     pub now: i64,
 }
 
+impl Snapshot {
+    /// The same with its gangs in the order of their ids.
+    pub(crate) fn sorted(&self) -> Self {
+        let mut sorted = self.clone();
+        sorted.gangs.sort_by(|a, b| a.id.cmp(&b.id));
+        sorted
+    }
+}
+
+/// How the nodes of a pool are given out.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pool {
+    pub name: String,
+    pub placement: Placement,
+    pub backfill: Backfill,
+    /// Whether work of a lower rank is stopped for work of a higher one. What a queue is
+    /// guaranteed it gets back in any case.
+    pub preemption: bool,
+    /// Nothing is stopped before it ran this long.
+    pub run_ms_min: i64,
+    /// After this time what somebody used counts half; without, only what is used now counts.
+    pub half_life_ms: Option<i64>,
+    /// What waited this long goes before all others of the pool, the oldest first, so that
+    /// nothing starves; `None` never.
+    pub patience_ms: Option<i64>,
+}
+
 /// A queue gives out the nodes of one pool.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Queue {
     pub name: String,
     pub pool: String,
+    /// The queue of the same pool above it.
+    pub parent: Option<String>,
     /// Higher is served first, before the priority of gangs is looked at.
-    pub priority: i32,
-    /// Whether it admits anything now.
-    pub open: bool,
+    pub priority: u32,
+    pub state: State,
+    /// What it has back from others whenever it needs it.
+    pub guaranteed: Amounts,
+    /// What it never goes beyond.
+    pub limit: Amounts,
+    pub weight: u32,
+    /// The longest that a gang may run.
+    pub run_ms_max: Option<i64>,
+    pub access: Access,
+    pub job_order: JobOrder,
+}
+
+impl Default for Queue {
+    /// Open to everyone, without promise or limit, in order of priority.
+    fn default() -> Self {
+        Self {
+            name: String::new(),
+            pool: String::new(),
+            parent: None,
+            priority: 0,
+            state: State::Up,
+            guaranteed: Amounts::new(),
+            limit: Amounts::new(),
+            weight: 1,
+            run_ms_max: None,
+            access: Access::default(),
+            job_order: JobOrder::Priority,
+        }
+    }
 }
 
 /// A machine that runs pods.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Node {
     pub name: String,
     pub pool: String,
@@ -61,7 +123,7 @@ impl Node {
 }
 
 /// A mark on a node that keeps pods away unless they tolerate it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Taint {
     pub key: String,
     pub value: String,
@@ -69,14 +131,14 @@ pub struct Taint {
 }
 
 /// What a taint does to pods that do not tolerate it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Effect {
     NoSchedule,
     NoExecute,
 }
 
 /// Pods that are placed together.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Gang {
     pub id: String,
     pub queue: String,
@@ -93,6 +155,40 @@ pub struct Gang {
     pub run_ms: Option<i64>,
     /// How close together its members must or should be.
     pub topology: Topology,
+    pub owner: Whom,
+    pub environment: Environment,
+    /// When it should have ended.
+    pub deadline_at: Option<i64>,
+    /// Whether it goes before what is not, in its queue.
+    pub urgent: bool,
+    /// Whether it may be stopped for others.
+    pub preemptible: bool,
+    /// Whether others are being stopped for it: its last [`Wait`](crate::Wait) was
+    /// [`Evicting`](crate::Wait::Evicting).
+    pub claims: bool,
+}
+
+impl Default for Gang {
+    /// Of nobody, and preemptible.
+    fn default() -> Self {
+        Self {
+            id: String::new(),
+            queue: String::new(),
+            priority: 0,
+            created_at: 0,
+            sets: Vec::new(),
+            placed: Vec::new(),
+            started_at: 0,
+            run_ms: None,
+            topology: Topology::default(),
+            owner: Whom::default(),
+            environment: Environment::Training,
+            deadline_at: None,
+            urgent: false,
+            preemptible: true,
+            claims: false,
+        }
+    }
 }
 
 impl Gang {
@@ -103,14 +199,19 @@ impl Gang {
 }
 
 /// A pod that has a node.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PlacedMember {
+    pub id: String,
     pub node: String,
     pub requests: Amounts,
+    /// Whether it is beyond the minimum of its set, so that the gang goes on without it.
+    pub spare: bool,
+    /// When it will have stopped, if it was told to.
+    pub leaves_at: Option<i64>,
 }
 
 /// Members of a gang that share a minimum.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MemberSet {
     pub name: String,
     /// How many members must have a node for any to be worth one.
@@ -129,7 +230,7 @@ impl MemberSet {
 }
 
 /// A pod without a node.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Member {
     pub id: String,
     pub requests: Amounts,
@@ -141,7 +242,7 @@ pub struct Member {
 }
 
 /// A taint that a member accepts.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Toleration {
     /// Every key when left out.
     pub key: Option<String>,
@@ -153,7 +254,7 @@ pub struct Toleration {
 
 /// Requirements that must hold together. A term without any matches no node, as in
 /// Kubernetes.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Term {
     /// On the node's labels.
     pub labels: Vec<Requirement>,
@@ -162,7 +263,7 @@ pub struct Term {
 }
 
 /// A requirement on one label, or on the name.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Requirement {
     pub key: String,
     pub operator: Operator,
@@ -170,7 +271,7 @@ pub struct Requirement {
 }
 
 /// How a value is compared.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Operator {
     In,
     NotIn,

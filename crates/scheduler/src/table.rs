@@ -9,20 +9,32 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::cluster::{Cluster, NodeId};
 use crate::device::{DEVICES_MAX, Device, DeviceRequest, Each, Grant, Held, ModelId, ModelSet, Models, WHOLE};
-use crate::engine::{Backfill, Engine, Members, Millis, Reservation, Running, Work, WorkId};
+use crate::engine::{Engine, Members, Reservation, Running, Work, WorkId};
 use crate::gang::{self, Placed};
+use crate::limits::Limits;
 use crate::node::{Facts, Node as Host, Seat, manner};
 use crate::request::{Constraints, Request};
 use crate::resource::{Demand, ResourceId, Resources};
-use crate::scoring::{Mix, Placement};
-use crate::snapshot::{Amounts, Gang, Member, Milli, Node, Snapshot};
+use crate::scoring::Mix;
+use crate::snapshot::{Amounts, Gang, Member, Milli, Node, PlacedMember, Snapshot};
 
 /// What names of accelerators begin with.
-const CARDS: &str = "gpu.fermion.dev/";
+pub(crate) const CARDS: &str = "gpu.fermion.dev/";
 /// Thousandths in a unit.
 const UNIT: Milli = 1000;
 /// The part of what runs and waits that decides which shapes are usual.
 const USUAL: f64 = 0.95;
+
+/// Running work of a gang: all that it cannot be without, a member beyond the minimum, or what
+/// was told to stop.
+pub(crate) struct Part<'s> {
+    /// Place of the gang in the snapshot.
+    pub gang: usize,
+    pub members: Vec<&'s PlacedMember>,
+    /// Whether the gang goes on without it.
+    pub spare: bool,
+    pub leaving: bool,
+}
 
 /// Clusters by pool, and the numbers of what is named.
 pub(crate) struct Table<'s> {
@@ -30,13 +42,22 @@ pub(crate) struct Table<'s> {
     pools: BTreeMap<String, Engine>,
     /// What pending members ask for, by their ids.
     requests: HashMap<&'s str, Request>,
+    /// What runs.
+    parts: BTreeMap<WorkId, Part<'s>>,
     next: u64,
 }
 
 impl<'s> Table<'s> {
     /// Lays out nodes and what runs on them.
     fn of(snapshot: &'s Snapshot) -> Self {
-        let mut table = Self { resources: Resources::default(), pools: BTreeMap::new(), requests: HashMap::new(), next: 0 };
+        let mut table = Self {
+            resources: Resources::default(),
+            pools: BTreeMap::new(),
+            requests: HashMap::new(),
+            parts: BTreeMap::new(),
+            // Gangs themselves have the numbers of their places.
+            next: snapshot.gangs.len() as u64,
+        };
         let mut models = Models::default();
         let members = snapshot.gangs.iter().flat_map(|gang| &gang.sets).flat_map(|set| &set.pending);
         table.requests = members.map(|member| (member.id.as_str(), table.request(member, &mut models))).collect();
@@ -45,13 +66,14 @@ impl<'s> Table<'s> {
         for pool in names {
             let mut nodes: Vec<&Node> = snapshot.nodes.iter().filter(|node| node.pool == pool).collect();
             nodes.sort_by(|a, b| a.name.cmp(&b.name));
-            let mut cluster = Cluster::new(Placement::default(), mix.clone());
+            let settings = snapshot.pools.iter().find(|one| one.name == pool).cloned().unwrap_or_default();
+            let mut cluster = Cluster::new(settings.placement, mix.clone());
             for node in &nodes {
                 let devices = devices(&node.allocatable, &mut models);
                 cluster.add(table.facts(node), devices);
             }
             cluster.models = models.clone();
-            let mut engine = Engine::new(cluster, Backfill::Easy);
+            let mut engine = Engine::new(cluster, settings.backfill);
             table.restore(&mut engine, snapshot, &nodes);
             table.pools.insert(pool.to_owned(), engine);
         }
@@ -71,8 +93,74 @@ impl<'s> Table<'s> {
         self.pools.get_mut(name)
     }
 
+    /// What runs, by its number.
+    pub(crate) fn parts(&self) -> &BTreeMap<WorkId, Part<'s>> {
+        &self.parts
+    }
+
+    /// What a gang holds, apart from what it was told to give back.
+    pub(crate) fn held(&mut self, gang: &Gang) -> Demand {
+        let mut sum = Demand::default();
+        for member in gang.placed.iter().filter(|member| member.leaves_at.is_none()) {
+            sum.add(&self.demand(&member.requests));
+        }
+        sum
+    }
+
+    /// What a part of running work holds.
+    pub(crate) fn size(&self, part: &Part<'_>) -> Demand {
+        let mut sum = Demand::default();
+        for (name, amount) in part.members.iter().flat_map(|member| &member.requests) {
+            if let Some(id) = self.resources.id(name) {
+                sum.add(&[(id, units(name, *amount))].into_iter().collect());
+            }
+        }
+        sum
+    }
+
+    /// What pending members ask for together.
+    pub(crate) fn asked(&self, members: &[&Member]) -> Demand {
+        let mut sum = Demand::default();
+        for member in members {
+            sum.add(&self.requests[member.id.as_str()].demand);
+        }
+        sum
+    }
+
+    /// Amounts as bounds.
+    pub(crate) fn limits(&mut self, amounts: &Amounts) -> Limits {
+        amounts.iter().filter_map(|(name, amount)| Some((self.id(name)?, whole_units(name, *amount)))).collect()
+    }
+
+    /// The name of a resource.
+    pub(crate) fn name(&self, id: ResourceId) -> &str {
+        self.resources.name(id)
+    }
+
+    /// An amount of a resource as snapshots have it.
+    pub(crate) fn milli(&self, id: ResourceId, amount: i64) -> Milli {
+        Milli::from(amount) * if in_thousandths(self.name(id)) { 1 } else { UNIT }
+    }
+
+    pub(crate) fn resources(&self) -> impl Iterator<Item = (ResourceId, &str)> + '_ {
+        (0..self.resources.len()).map(|place| ResourceId(place as u16)).map(|id| (id, self.resources.name(id)))
+    }
+
+    /// A number that nothing else has.
+    pub(crate) fn fresh(&mut self) -> WorkId {
+        self.next += 1;
+        WorkId(self.next)
+    }
+
     /// Members as work; equal ones together. With it, the ids of each kind of member in turn.
-    pub(crate) fn work<'m>(&mut self, pool: &str, gang: &Gang, members: &[&'m Member], waits: bool) -> Option<(Work, Vec<Vec<&'m str>>)> {
+    pub(crate) fn work<'m>(
+        &self,
+        id: WorkId,
+        pool: &str,
+        gang: &Gang,
+        members: &[&'m Member],
+        waits: bool,
+    ) -> Option<(Work, Vec<Vec<&'m str>>)> {
         if !self.pools.contains_key(pool) {
             return None;
         }
@@ -88,9 +176,8 @@ impl<'s> Table<'s> {
                 ids.push(vec![&member.id]);
             }
         }
-        self.next += 1;
         let topology = if waits { gang.topology } else { gang::Topology::default() };
-        Some((Work { run_ms: gang.run_ms, topology, waits, ..Work::new(WorkId(self.next), sets) }, ids))
+        Some((Work { run_ms: gang.run_ms, topology, waits, ..Work::new(id, sets) }, ids))
     }
 
     fn request(&mut self, member: &Member, models: &mut Models) -> Request {
@@ -113,7 +200,7 @@ impl<'s> Table<'s> {
     }
 
     /// Names beyond the bound are not told apart from nothing; a cluster has some tens.
-    fn id(&mut self, name: &str) -> Option<ResourceId> {
+    pub(crate) fn id(&mut self, name: &str) -> Option<ResourceId> {
         self.resources.id(name).or_else(|| (self.resources.len() < Resources::MAX).then(|| self.resources.intern(name)))
     }
 
@@ -132,10 +219,10 @@ impl<'s> Table<'s> {
 
     /// Seats what runs: gangs whose members are known, and the rest of what each node has in
     /// use as one piece of work without a known end.
-    fn restore(&mut self, engine: &mut Engine, snapshot: &Snapshot, nodes: &[&Node]) {
+    fn restore(&mut self, engine: &mut Engine, snapshot: &'s Snapshot, nodes: &[&Node]) {
         let mut rest: BTreeMap<&str, Amounts> = nodes.iter().map(|node| (node.name.as_str(), node.used.clone())).collect();
-        for gang in snapshot.gangs.iter().filter(|gang| !gang.placed.is_empty()) {
-            let mut placed = Vec::new();
+        for (place, gang) in snapshot.gangs.iter().enumerate() {
+            let mut members: Vec<&PlacedMember> = Vec::new();
             for member in &gang.placed {
                 let Some(rest) = rest.get_mut(member.node.as_str()) else { continue };
                 for (name, amount) in &member.requests {
@@ -143,20 +230,33 @@ impl<'s> Table<'s> {
                         *left = left.saturating_sub(*amount);
                     }
                 }
-                placed.extend(self.seat(engine, &member.node, &member.requests));
+                members.push(member);
             }
-            self.run(engine, placed, gang.started_at, gang.ends_at());
+            let (leaving, staying): (Vec<_>, Vec<_>) = members.into_iter().partition(|member| member.leaves_at.is_some());
+            let (spare, needed): (Vec<_>, Vec<_>) = staying.into_iter().partition(|member| member.spare);
+            let parent = (!needed.is_empty()).then_some(WorkId(place as u64));
+            self.run_part(engine, parent, gang, Part { gang: place, members: needed, spare: false, leaving: false }, None);
+            for member in spare {
+                let id = Some(self.fresh());
+                self.run_part(engine, id, gang, Part { gang: place, members: vec![member], spare: true, leaving: false }, parent);
+            }
+            let id = (!leaving.is_empty()).then(|| self.fresh());
+            self.run_part(engine, id, gang, Part { gang: place, members: leaving, spare: false, leaving: true }, None);
         }
         for (node, amounts) in rest {
             let placed: Vec<Placed> = self.seat(engine, node, &amounts).into_iter().collect();
-            self.run(engine, placed, snapshot.now, None);
+            let id = self.fresh();
+            run(engine, id, Running { placed, started_at: snapshot.now, ends_at: None, parent: None });
         }
     }
 
-    fn run(&mut self, engine: &mut Engine, placed: Vec<Placed>, started_at: Millis, ends_at: Option<Millis>) {
-        if !placed.is_empty() {
-            self.next += 1;
-            engine.adopt(WorkId(self.next), Running { placed, started_at, ends_at, parent: None });
+    fn run_part(&mut self, engine: &mut Engine, id: Option<WorkId>, gang: &Gang, part: Part<'s>, parent: Option<WorkId>) {
+        let Some(id) = id else { return };
+        let placed = part.members.iter().filter_map(|member| self.seat(engine, &member.node, &member.requests)).collect();
+        let leaves_at = part.members.iter().filter_map(|member| member.leaves_at).max();
+        let ends_at = if part.leaving { leaves_at } else { gang.ends_at() };
+        if run(engine, id, Running { placed, started_at: gang.started_at, ends_at, parent }) {
+            self.parts.insert(id, part);
         }
     }
 
@@ -188,9 +288,21 @@ impl<'s> Table<'s> {
     }
 }
 
+/// Counts what has its seats as running; answers whether it has any.
+fn run(engine: &mut Engine, id: WorkId, running: Running) -> bool {
+    let any = !running.placed.is_empty();
+    if any {
+        engine.adopt(id, running);
+    }
+    any
+}
+
 impl Engine {
     /// Takes in running work whose seats were taken by [`Engine::put_early`].
     fn adopt(&mut self, id: WorkId, running: Running) {
+        if let Some(parent) = running.parent {
+            self.members.entry(parent).or_default().insert(id);
+        }
         self.running.insert(id, running);
     }
 

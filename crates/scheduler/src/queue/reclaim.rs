@@ -68,6 +68,23 @@ impl Queues {
         used.into_iter().any(|(resource, amount)| self.may_take_one(claimant, resource, amount, victim))
     }
 
+    /// The same for a claimant that finds no room though the amounts are there: as long as it
+    /// stays within its guarantee with the demand, it may have whatever its place takes of what
+    /// others use beyond theirs.
+    pub fn has_claim_on(&self, claimant: QueueId, demand: &Demand, victim: QueueId, size: &Demand) -> bool {
+        let promised = demand.iter().any(|(resource, _)| self.guarantee(claimant, resource) > 0);
+        let within = |resource, amount| {
+            let guarantee = self.guarantee(claimant, resource);
+            // What nobody was promised is no reason against it.
+            guarantee == 0 || self.node(claimant).inner.get(resource).saturating_add(amount) <= guarantee
+        };
+        promised
+            && demand.iter().all(|(resource, amount)| within(resource, amount))
+            && demand.iter().any(|(resource, amount)| {
+                size.get(resource) > 0 && self.guarantee(claimant, resource) > 0 && self.sides(claimant, resource, amount, victim).is_some()
+            })
+    }
+
     /// How much of what runs in this very queue would have to end so that this reason does not
     /// stand against so much more of the resource; `None` when all of it is not enough.
     pub fn to_end(&self, id: QueueId, resource: ResourceId, amount: i64, reason: Reason) -> Option<i64> {
@@ -83,28 +100,32 @@ impl Queues {
     }
 
     fn may_take_one(&self, claimant: QueueId, resource: ResourceId, amount: i64, victim: QueueId) -> bool {
+        self.sides(claimant, resource, amount, victim).is_some_and(|rise| self.missing(rise) > 0)
+    }
+
+    /// Where the ways up from the two meet, if up to there the claimant's side is within its
+    /// guarantees and the victim's beyond them.
+    fn sides(&self, claimant: QueueId, resource: ResourceId, amount: i64, victim: QueueId) -> Option<Rise> {
         let victims: Vec<QueueId> = self.path(victim).collect();
-        // Up to where the two ways meet the claimant's side must be within its guarantees, the
-        // victim's beyond them.
         let mut rise = Rise::at(claimant, resource, amount);
         let mut meets = victims.len();
         while let Some(id) = rise.next {
             if let Some(place) = victims.iter().position(|other| *other == id) {
                 // A queue claims neither from itself nor from one below it.
                 if id == claimant {
-                    return false;
+                    return None;
                 }
                 meets = place;
                 break;
             }
             let node = self.node(id);
             if node.inner.get(resource).saturating_add(rise.draw) > node.guarantee(resource) {
-                return false;
+                return None;
             }
             rise = self.rise_above(id, rise);
         }
         let mut between = victims[..meets].iter().skip(1);
-        self.missing(rise) > 0 && self.own_over(victim, resource) > 0 && between.all(|id| self.node(*id).over(resource) > 0)
+        (self.own_over(victim, resource) > 0 && between.all(|id| self.node(*id).over(resource) > 0)).then_some(rise)
     }
 
     fn claim_one(&self, id: QueueId, resource: ResourceId, amount: i64, takings: &mut Vec<Taking>) -> Result<(), NoClaim> {
@@ -178,7 +199,7 @@ impl Queues {
     }
 
     /// What is charged to this very queue beyond what its children leave of its guarantee.
-    pub(super) fn own_over(&self, id: QueueId, resource: ResourceId) -> i64 {
+    pub(crate) fn own_over(&self, id: QueueId, resource: ResourceId) -> i64 {
         let node = self.node(id);
         let left = node.guarantee(resource) - node.promised.get(resource);
         (node.own.get(resource) - left).max(0)

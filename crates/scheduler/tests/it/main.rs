@@ -7,6 +7,8 @@ mod explain;
 mod order;
 mod preemption;
 mod properties;
+mod rounds;
+mod titles;
 mod waits;
 
 use fermion_scheduler::{Amounts, Gang, Member, MemberSet, Node, Queue, Snapshot};
@@ -20,8 +22,8 @@ pub(crate) fn node(name: &str, allocatable: &[(&str, i128)]) -> Node {
     Node { name: name.into(), pool: "local".into(), ready: true, schedulable: true, allocatable: amounts(allocatable), ..Node::default() }
 }
 
-pub(crate) fn queue(name: &str, priority: i32) -> Queue {
-    Queue { name: name.into(), pool: "local".into(), priority, open: true }
+pub(crate) fn queue(name: &str, priority: u32) -> Queue {
+    Queue { name: name.into(), pool: "local".into(), priority, ..Queue::default() }
 }
 
 /// A gang of `count` equal members, all needed.
@@ -32,7 +34,7 @@ pub(crate) fn gang(id: &str, created_at: i64, count: u32, requests: &[(&str, i12
 }
 
 pub(crate) fn snapshot(nodes: Vec<Node>, gangs: Vec<Gang>) -> Snapshot {
-    Snapshot { queues: vec![queue("default", 0)], nodes, gangs, now: 0 }
+    Snapshot { queues: vec![queue("default", 0)], nodes, gangs, ..Snapshot::default() }
 }
 
 /// `member->node` of every bind.

@@ -1,4 +1,5 @@
 use fermion_scheduler::gang::Topology;
+use fermion_scheduler::queue::State;
 use fermion_scheduler::{Gang, Node, PlacedMember, Queue, Snapshot, Start, Wait, plan};
 
 use crate::{amounts, binds, gang, node, queue, snapshot};
@@ -54,7 +55,7 @@ fn a_gang_that_can_never_fit_blocks_nobody() {
 fn a_closed_queue_blocks_only_itself() {
     let other = Gang { queue: "open".into(), ..gang("b", 2, 1, &[("cpu", 1)]) };
     let mut state = snapshot(vec![node("a", &[("cpu", 4)])], vec![gang("a", 1, 1, &[("cpu", 1)]), other]);
-    state.queues = vec![Queue { open: false, ..queue("default", 9) }, queue("open", 0)];
+    state.queues = vec![Queue { state: State::Down, ..queue("default", 9) }, queue("open", 0)];
     assert_eq!(binds(&state), ["b-0->a"]);
 }
 
@@ -110,7 +111,8 @@ fn different_members_are_arranged_where_greed_alone_would_fail() {
 
 /// A gang that runs on these nodes since the beginning of time.
 fn running(id: &str, run_ms: Option<i64>, nodes: &[&str], requests: &[(&str, i128)]) -> Gang {
-    let placed = nodes.iter().map(|node| PlacedMember { node: (*node).into(), requests: amounts(requests) }).collect();
+    let placed =
+        nodes.iter().map(|node| PlacedMember { node: (*node).into(), requests: amounts(requests), ..PlacedMember::default() }).collect();
     Gang { placed, run_ms, sets: vec![], ..gang(id, 0, 0, &[]) }
 }
 

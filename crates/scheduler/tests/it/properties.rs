@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use fermion_scheduler::queue::State;
 use fermion_scheduler::{Amounts, Gang, Member, MemberSet, Node, Place, Plan, Queue, Shortage, Snapshot, Wait, plan};
 use proptest::prelude::*;
 
@@ -73,9 +74,10 @@ fn gangs() -> impl Strategy<Value = Vec<Gang>> {
 }
 
 fn snapshots() -> impl Strategy<Value = Snapshot> {
-    (nodes(), gangs(), 0..2).prop_map(|(nodes, gangs, priority)| {
-        let queue = |name: &str, priority, open| Queue { name: name.into(), pool: "p".into(), priority, open };
-        Snapshot { queues: vec![queue("a", 0, true), queue("b", priority, true), queue("closed", 0, false)], nodes, gangs, now: 0 }
+    (nodes(), gangs(), 0..2_u32).prop_map(|(nodes, gangs, priority)| {
+        let queue = |name: &str, priority| Queue { name: name.into(), pool: "p".into(), priority, ..Queue::default() };
+        let closed = Queue { state: State::Inactive, ..queue("closed", 0) };
+        Snapshot { queues: vec![queue("a", 0), queue("b", priority), closed], nodes, gangs, ..Snapshot::default() }
     })
 }
 
@@ -118,15 +120,8 @@ struct Served<'a> {
 }
 
 fn replay<'a>(snapshot: &'a Snapshot, plan: &'a Plan) -> Vec<Served<'a>> {
-    let queue_priority = |gang: &Gang| snapshot.queues.iter().find(|queue| queue.name == gang.queue).map_or(0, |queue| queue.priority);
-    let mut order: Vec<&Gang> = snapshot.gangs.iter().collect();
-    order.sort_by(|a, b| {
-        queue_priority(b)
-            .cmp(&queue_priority(a))
-            .then(b.priority.cmp(&a.priority))
-            .then(a.created_at.cmp(&b.created_at))
-            .then(a.id.cmp(&b.id))
-    });
+    let gang = |id: &String| snapshot.gangs.iter().find(|gang| gang.id == *id).expect("only gangs are served");
+    let order: Vec<&Gang> = plan.served.iter().map(gang).collect();
     let mut free: BTreeMap<&str, Amounts> = BTreeMap::new();
     for node in &snapshot.nodes {
         let left = RESOURCES.iter().map(|name| ((*name).to_owned(), get(&node.allocatable, name) - get(&node.used, name)));
@@ -223,6 +218,7 @@ fn check_wait(snapshot: &Snapshot, plan: &Plan, served: &Served<'_>, wait: &Wait
                 check_shortage(shortage, &members, &now);
             }
         }
+        Wait::Ruled(_) | Wait::Evicting { .. } => unreachable!("nothing is ruled or runs"),
         Wait::NoArrangement { .. } | Wait::NoDomain { .. } => unreachable!("small situations are searched whole, and ask for no domain"),
         Wait::BehindOthers { ahead } => {
             let place = |id: &str| plan.waits.iter().position(|waiting| waiting.gang == id);
@@ -236,6 +232,19 @@ fn check_wait(snapshot: &Snapshot, plan: &Plan, served: &Served<'_>, wait: &Wait
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 2_000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn everyone_is_served_once_and_by_rank_within_a_queue(snapshot in snapshots()) {
+        let plan = plan(&snapshot);
+        let waiting = snapshot.gangs.iter().filter(|gang| gang.sets.iter().any(|set| !set.pending.is_empty()));
+        prop_assert_eq!(plan.served.iter().collect::<BTreeSet<_>>(), waiting.map(|gang| &gang.id).collect());
+        let gang = |id: &String| snapshot.gangs.iter().find(|gang| gang.id == *id).expect("a gang");
+        let mut last: BTreeMap<&str, (i32, i64, &str)> = BTreeMap::new();
+        for gang in plan.served.iter().map(gang).filter(|gang| gang.queue != "missing") {
+            let rank = (-gang.priority, gang.created_at, gang.id.as_str());
+            prop_assert!(last.insert(&gang.queue, rank).is_none_or(|before| before < rank));
+        }
+    }
 
     #[test]
     fn no_node_is_given_more_than_it_has(snapshot in snapshots()) {

@@ -1,0 +1,594 @@
+//! One pass over all gangs.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use super::remedy::{Names, Remedy};
+use super::{Bind, Cause, Eviction, Plan, Ruling, Start, Wait, Waiting, eviction};
+use crate::admission::Blocker;
+use crate::device::WHOLE;
+use crate::engine::{Work, WorkId};
+use crate::gang::Placed;
+use crate::placement::{self, Rooms, take};
+use crate::policy::{Breach, Rule};
+use crate::preemption::Candidate;
+use crate::queue::{NoClaim, Reason};
+use crate::resource::Demand;
+use crate::rules::Subject;
+use crate::shortage;
+use crate::snapshot::{Amounts, Gang, Member, MemberSet, Node, Queue, Snapshot};
+use crate::table::{CARDS, Table};
+use crate::titles::{Past, Titles};
+
+/// How many gangs that wait for room are told in a round what would help: finding that out tries
+/// every change.
+const REMEDIES_TOLD_MAX: usize = 16;
+/// How many gangs may have others stopped for them in a round.
+const CLAIMS_MAX: usize = 64;
+/// How many gangs that found nobody to stop are looked at in a round.
+const CLAIMS_TRIED_MAX: usize = 256;
+
+/// Members that have no place.
+struct Missed {
+    wait: Wait,
+    start: Option<Start>,
+    remedies: Vec<Remedy>,
+}
+
+impl Missed {
+    fn new(wait: Wait) -> Box<Self> {
+        Box::new(Self { wait, start: None, remedies: Vec::new() })
+    }
+}
+
+/// A gang for which others were told to stop.
+struct Claim<'a> {
+    place: usize,
+    gang: &'a Gang,
+    needed: Vec<&'a Member>,
+    work: Work,
+    ids: Vec<Vec<&'a str>>,
+    demand: Demand,
+}
+
+/// One pass over the gangs.
+pub(super) struct Round<'a> {
+    snapshot: &'a Snapshot,
+    queues: HashMap<&'a str, &'a Queue>,
+    /// What is free, less what this plan gave out.
+    free: Vec<Amounts>,
+    /// What the nodes could give if nothing ran on them.
+    empty: Vec<Amounts>,
+    /// Sorted by name; a place is an index here and in the other lists.
+    nodes: Vec<&'a Node>,
+    table: Table<'a>,
+    titles: Titles,
+    /// Gangs for which places are kept.
+    holders: BTreeMap<WorkId, &'a str>,
+    /// Running work that was told to stop, now or before.
+    leaving: BTreeSet<WorkId>,
+    /// Gangs that were stopped in this round, and for whom, by their places.
+    stopped: BTreeMap<usize, &'a str>,
+    /// Gangs that were given something in this round; they are not stopped in it.
+    given: BTreeSet<&'a str>,
+    positions: BTreeMap<&'a str, u32>,
+    told: usize,
+    claims: usize,
+    claims_tried: usize,
+    plan: Plan,
+}
+
+impl<'a> Round<'a> {
+    pub(super) fn new(snapshot: &'a Snapshot, past: &Past) -> Self {
+        let mut nodes: Vec<_> = snapshot.nodes.iter().collect();
+        nodes.sort_by(|a, b| a.name.cmp(&b.name));
+        let free = |node: &&Node| {
+            let mut free = node.allocatable.clone();
+            take(&mut free, &node.used, 1);
+            free
+        };
+        let mut table = Table::begin(snapshot);
+        let titles = Titles::of(snapshot, &mut table, past);
+        Self {
+            snapshot,
+            queues: snapshot.queues.iter().map(|queue| (queue.name.as_str(), queue)).collect(),
+            empty: nodes.iter().map(|node| node.allocatable.clone()).collect(),
+            holders: BTreeMap::new(),
+            free: nodes.iter().map(free).collect(),
+            leaving: table.parts().iter().filter(|(_, part)| part.leaving).map(|(id, _)| *id).collect(),
+            nodes,
+            stopped: BTreeMap::new(),
+            given: BTreeSet::new(),
+            positions: BTreeMap::new(),
+            told: 0,
+            claims: 0,
+            claims_tried: 0,
+            plan: Plan::default(),
+            table,
+            titles,
+        }
+    }
+
+    /// Serves every gang; answers the plan and what the next one should know.
+    pub(super) fn serve_all(mut self) -> (Plan, Past) {
+        let snapshot = self.snapshot;
+        let waits = |gang: &Gang| gang.sets.iter().any(|set| !set.pending.is_empty());
+        let mut pools: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+        for (place, gang) in snapshot.gangs.iter().enumerate().filter(|(_, gang)| waits(gang)) {
+            match self.queues.get(gang.queue.as_str()) {
+                Some(queue) => pools.entry(&queue.pool).or_default().push(place),
+                None => {
+                    self.plan.served.push(gang.id.clone());
+                    self.wait(gang, *Missed::new(Wait::QueueNotFound));
+                }
+            }
+        }
+        for (pool, places) in pools {
+            let served = self.serve_claims(pool, &places);
+            let cards = |gang: &Gang| gang.sets.iter().flat_map(|set| &set.pending).map(cards).sum::<i64>() / 1000;
+            let unserved = places.iter().filter(|place| !served.contains(place));
+            // Of what is equal in all else the first by name goes first: they are in that order.
+            let entries = unserved.map(|place| (WorkId(*place as u64), &snapshot.gangs[*place], cards(&snapshot.gangs[*place])));
+            let patience_ms = snapshot.pools.iter().find(|one| one.name == pool).and_then(|one| one.patience_ms);
+            let mut order = self.titles.order(pool, patience_ms, entries);
+            while let Some(id) = order.next() {
+                order.remove(id, self.titles.accounts());
+                let place = id.0 as usize;
+                let gang = &snapshot.gangs[place];
+                self.plan.served.push(gang.id.clone());
+                let binds = self.plan.binds.len();
+                let evictions = self.plan.evictions.len();
+                self.serve(place, pool);
+                if binds != self.plan.binds.len() || evictions != self.plan.evictions.len() {
+                    self.titles.reorder(&mut order, pool, gang);
+                }
+            }
+        }
+        let past = self.titles.past(&self.table);
+        (self.plan, past)
+    }
+
+    fn wait(&mut self, gang: &'a Gang, missed: Missed) {
+        let position = self.positions.entry(&gang.queue).or_default();
+        *position += 1;
+        let (gang, queue) = (gang.id.clone(), gang.queue.clone());
+        let Missed { wait, start, remedies } = missed;
+        self.plan.waits.push(Waiting { gang, queue, position: *position, wait, start, remedies });
+    }
+
+    /// Gives places to those for whom others are being stopped, or keeps them, as long as it is
+    /// true that they only wait for that. Answers who was served.
+    fn serve_claims(&mut self, pool: &str, places: &[usize]) -> BTreeSet<usize> {
+        let gangs = &self.snapshot.gangs;
+        let mut claims: Vec<Claim<'a>> = Vec::new();
+        for place in places.iter().copied().filter(|place| gangs[*place].claims && present(&gangs[*place])) {
+            let gang = &gangs[place];
+            let needed = needed(gang);
+            let Some((work, ids)) = self.work(place, pool, gang, &needed, true).filter(|_| !needed.is_empty()) else { continue };
+            let demand = self.table.asked(&needed);
+            if self.titles.blockers(gang, &demand, needed.len() as u32).is_empty() {
+                claims.push(Claim { place, gang, needed, work, ids, demand });
+            }
+        }
+        claims.sort_by_key(|claim| claim.gang.created_at);
+        let (claims, outcomes) = self.keep_claims(pool, claims);
+        let members = self.table.parts().values().filter(|part| part.leaving).map(|part| part.members.len()).sum();
+        let mut started = Vec::new();
+        for (claim, placed) in claims.iter().zip(outcomes) {
+            self.plan.served.push(claim.gang.id.clone());
+            self.titles.charge(pool, claim.gang, &claim.demand);
+            if let Some(placed) = placed {
+                self.bind_placed(claim.gang, &claim.needed, pool, &claim.ids, &placed);
+                started.push(claim.gang);
+            } else {
+                self.holders.insert(claim.work.id, &claim.gang.id);
+                self.wait(claim.gang, *Missed::new(Wait::Evicting { members }));
+            }
+        }
+        // More than they need they take only once all others have their places.
+        for gang in started {
+            self.serve_extras(gang, pool);
+        }
+        claims.iter().map(|claim| claim.place).collect()
+    }
+
+    /// Seats claimants, or keeps their places, so that all of them have one. Whoever finds none
+    /// behind the others is tried before them; whoever finds none even so has no claim any more.
+    /// Answers claims, and their seats where they have them already.
+    fn keep_claims(&mut self, pool: &str, mut claims: Vec<Claim<'a>>) -> (Vec<Claim<'a>>, Vec<Option<Vec<Placed>>>) {
+        let Some(engine) = self.table.pool(pool) else { return (Vec::new(), Vec::new()) };
+        let mut preferred: BTreeSet<usize> = BTreeSet::new();
+        loop {
+            let mut outcomes = Vec::new();
+            let mut failed = None;
+            for (turn, claim) in claims.iter().enumerate() {
+                if let Some(placed) = engine.start_now(&claim.work) {
+                    outcomes.push(Some(placed));
+                } else if engine.claim(&claim.work, &self.leaving) {
+                    outcomes.push(None);
+                } else {
+                    failed = Some(turn);
+                    break;
+                }
+            }
+            let Some(turn) = failed else { return (claims, outcomes) };
+            for claim in &claims {
+                engine.finish(claim.work.id);
+            }
+            engine.begin_round(self.snapshot.now);
+            let claim = claims.remove(turn);
+            if turn > 0 && preferred.insert(claim.place) {
+                claims.insert(0, claim);
+            }
+        }
+    }
+
+    fn serve(&mut self, place: usize, pool: &str) {
+        let gang = &self.snapshot.gangs[place];
+        if !self.queues[gang.queue.as_str()].state.starts() {
+            self.wait(gang, *Missed::new(Wait::QueueClosed));
+            return;
+        }
+        if let Some(claimant) = self.stopped.get(&place) {
+            let ahead = (*claimant).to_owned();
+            self.wait(gang, *Missed::new(Wait::BehindOthers { ahead }));
+            return;
+        }
+        if !present(gang) {
+            let present: usize = gang.sets.iter().map(|set| set.pending.len().min(set.needed())).sum();
+            let wanted: usize = gang.sets.iter().map(MemberSet::needed).sum();
+            self.wait(gang, *Missed::new(Wait::MembersMissing { present, wanted }));
+            return;
+        }
+        let needed = needed(gang);
+        if !needed.is_empty()
+            && let Err(missed) = self.place(place, gang, &needed, pool, true)
+        {
+            self.wait(gang, *missed);
+            return;
+        }
+        self.serve_extras(gang, pool);
+    }
+
+    /// Members beyond the minimum. One that found no place speaks for those like it.
+    fn serve_extras(&mut self, gang: &'a Gang, pool: &str) {
+        let mut left: Vec<(&Member, Wait)> = Vec::new();
+        for extra in gang.sets.iter().flat_map(|set| &set.pending[set.needed()..]) {
+            if left.iter().any(|(other, _)| placement::same(other, extra)) {
+                continue;
+            }
+            let place = usize::MAX;
+            if let Err(missed) = self.place(place, gang, &[extra], pool, false) {
+                left.push((extra, missed.wait));
+            }
+        }
+        if let Some((_, wait)) = left.into_iter().next() {
+            self.wait(gang, *Missed::new(wait));
+        }
+    }
+
+    /// Members as work. It has the number of its gang where it is all of it.
+    fn work(&mut self, place: usize, pool: &str, gang: &Gang, members: &[&'a Member], waits: bool) -> Option<(Work, Vec<Vec<&'a str>>)> {
+        let own = WorkId(place as u64);
+        let id = if waits && !self.table.parts().contains_key(&own) { own } else { self.table.fresh() };
+        self.table.work(id, pool, gang, members, waits)
+    }
+
+    /// Gives all of these members their nodes, or none and says why, and when they will have
+    /// them where that can be told.
+    fn place(&mut self, place: usize, gang: &'a Gang, members: &[&'a Member], pool: &str, waits: bool) -> Result<(), Box<Missed>> {
+        let Some((work, ids)) = self.work(place, pool, gang, members, waits) else {
+            return Err(Missed::new(self.reason(gang, members, pool, None)));
+        };
+        let demand = self.table.asked(members);
+        let blockers = self.titles.blockers(gang, &demand, members.len() as u32);
+        if !blockers.is_empty() {
+            return Err(self.ruled(gang, &work, &demand, pool, &blockers));
+        }
+        let engine = self.table.pool(pool).expect("work was made for it");
+        if let Some(placed) = engine.offer(&work) {
+            self.titles.charge(pool, gang, &demand);
+            self.bind_placed(gang, members, pool, &ids, &placed);
+            return Ok(());
+        }
+        if waits && let Some(count) = self.evict_for(gang, &work, &demand, pool, &BTreeSet::new()) {
+            return Err(Missed::new(Wait::Evicting { members: count }));
+        }
+        let engine = self.table.pool(pool).expect("work was made for it");
+        let ahead = engine.held_by(&work).and_then(|holder| self.holders.get(&holder).copied());
+        let reservation = engine.reservations().iter().find(|reservation| reservation.work == work.id);
+        let start = reservation.map(|reservation| Start { at: reservation.start_at, known: engine.is_certain(reservation) });
+        if start.is_some() {
+            self.holders.insert(work.id, &gang.id);
+        }
+        let wait = self.reason(gang, members, pool, ahead);
+        let remedies = if waits { self.remedies(&work, pool) } else { Vec::new() };
+        Err(Box::new(Missed { wait, start, remedies }))
+    }
+
+    /// Stops others so that the work has room, where there is a right to it, and keeps the room
+    /// for it. `first` are to be stopped in any case. Answers how many members are stopped.
+    fn evict_for(&mut self, gang: &'a Gang, work: &Work, demand: &Demand, pool: &str, first: &BTreeSet<WorkId>) -> Option<usize> {
+        if self.claims >= CLAIMS_MAX || self.claims_tried >= CLAIMS_TRIED_MAX {
+            return None;
+        }
+        let candidates = eviction::candidates(gang, demand, self.snapshot, &self.table, &self.titles, |id, part| {
+            self.leaving.contains(&id) || self.given.contains(self.snapshot.gangs[part.gang].id.as_str())
+        });
+        if candidates.is_empty() && first.is_empty() && self.leaving.is_empty() {
+            return None;
+        }
+        self.claims_tried += 1;
+        let gone: BTreeSet<WorkId> = self.leaving.union(first).copied().collect();
+        let who: Vec<Candidate> = candidates.iter().map(|(candidate, _)| *candidate).filter(|one| !gone.contains(&one.work)).collect();
+        let engine = self.table.pool(pool)?;
+        let victims = engine.when_gone(&gone, |engine| if engine.fits(work) { Ok(Vec::new()) } else { engine.victims(work, &who) });
+        let mut victims: Vec<WorkId> = victims.ok()?;
+        victims.extend(first.iter().copied());
+        if victims.is_empty() {
+            // It only waits for those who leave anyway; that is no claim on them.
+            return None;
+        }
+        let causes: HashMap<WorkId, Cause> = candidates.iter().map(|(candidate, cause)| (candidate.work, *cause)).collect();
+        let all: BTreeSet<WorkId> = gone.iter().chain(&victims).copied().collect();
+        let engine = self.table.pool(pool)?;
+        if !engine.claim(work, &all) {
+            return None;
+        }
+        self.claims += 1;
+        self.holders.insert(work.id, &gang.id);
+        let before = std::mem::replace(&mut self.leaving, all);
+        let mut count = 0;
+        let mut whole: BTreeSet<usize> = BTreeSet::new();
+        for id in &victims {
+            whole.extend(self.table.parts().get(id).filter(|part| !part.spare).map(|part| part.gang));
+        }
+        let mut stopped: BTreeMap<usize, (Vec<String>, Cause, Demand)> = BTreeMap::new();
+        for (id, part) in self.table.parts() {
+            // With its needed members a gang gives up those beyond.
+            if before.contains(id) || !(victims.contains(id) || whole.contains(&part.gang)) {
+                continue;
+            }
+            let cause = causes.get(id).copied().unwrap_or(Cause::Reclaimed);
+            let entry = stopped.entry(part.gang).or_insert_with(|| (Vec::new(), cause, Demand::default()));
+            entry.0.extend(part.members.iter().map(|member| member.id.clone()));
+            entry.1 = if whole.contains(&part.gang) && part.spare { entry.1 } else { cause };
+            entry.2.add(&self.table.size(part));
+            self.leaving.insert(*id);
+        }
+        for (place, (members, cause, size)) in stopped {
+            let victim = &self.snapshot.gangs[place];
+            count += members.len();
+            self.titles.release(pool, victim, &size, whole.contains(&place));
+            if whole.contains(&place) {
+                self.stopped.insert(place, &gang.id);
+            }
+            let (gang, claimant) = (victim.id.clone(), gang.id.clone());
+            self.plan.evictions.push(Eviction { gang, members, whole: whole.contains(&place), claimant, cause });
+        }
+        self.titles.charge(pool, gang, demand);
+        Some(count)
+    }
+
+    /// What is in the way beside room. What others have of a limit above the queue that they
+    /// were not promised is taken back for it.
+    fn ruled(&mut self, gang: &'a Gang, work: &Work, demand: &Demand, pool: &str, blockers: &[Blocker]) -> Box<Missed> {
+        let only_queues =
+            blockers.iter().all(|blocker| matches!(blocker, Blocker::Queue(shortage) if matches!(shortage.reason, Reason::Limit(_))));
+        if only_queues
+            && work.waits
+            && let Some(first) = self.reclaimed(gang, demand)
+            && let Some(count) = self.evict_for(gang, work, demand, pool, &first)
+        {
+            return Missed::new(Wait::Evicting { members: count });
+        }
+        let rulings: Vec<Ruling> = blockers.iter().filter_map(|blocker| self.ruling(gang, blocker)).collect();
+        if rulings.is_empty() {
+            return Missed::new(Wait::QueueClosed);
+        }
+        let members = work.sets.iter().map(|set| set.count).sum();
+        let engine = self.table.pool(pool).expect("work was made for it");
+        // Only what is the last thing in the way is worth changing.
+        let mut remedies = Vec::new();
+        if let [blocker] = blockers
+            && engine.fits(work)
+        {
+            let changes = self.titles.changes(gang, demand, members, blocker);
+            let names = Names { table: &self.table, titles: &self.titles, gang_of: &|_| None, node_of: &|_| String::new() };
+            remedies = changes.into_iter().filter_map(|change| names.of_rule(change)).collect();
+        }
+        Box::new(Missed { wait: Wait::Ruled(rulings), start: None, remedies })
+    }
+
+    /// Work whose end gives the queue what it is promised of the limits above it.
+    fn reclaimed(&self, gang: &Gang, demand: &Demand) -> Option<BTreeSet<WorkId>> {
+        let queues = self.titles.queue_tree();
+        let own = self.titles.queue(gang)?;
+        let claim = match queues.claim(own, demand) {
+            Ok(claim) if !claim.takings.is_empty() => claim,
+            Ok(_) | Err(NoClaim::BeyondGuarantee { .. } | NoClaim::Overpromised { .. }) => return None,
+        };
+        let candidates = eviction::candidates(gang, demand, self.snapshot, &self.table, &self.titles, |id, part| {
+            self.leaving.contains(&id) || self.given.contains(self.snapshot.gangs[part.gang].id.as_str())
+        });
+        let mut first = BTreeSet::new();
+        for taking in claim.takings {
+            let mut left = taking.amount;
+            for (candidate, _) in &candidates {
+                let part = &self.table.parts()[&candidate.work];
+                let victim = &self.snapshot.gangs[part.gang];
+                if left <= 0 || self.titles.queue(victim) != Some(taking.queue) {
+                    continue;
+                }
+                let size = self.table.size(part).get(taking.resource);
+                if size > 0 {
+                    left -= size;
+                    first.insert(candidate.work);
+                }
+            }
+            if left > 0 {
+                return None;
+            }
+        }
+        Some(first)
+    }
+
+    fn ruling(&self, gang: &Gang, blocker: &Blocker) -> Option<Ruling> {
+        let subject = |id| self.titles.subject(id).cloned().unwrap_or_else(|| Subject::Person(gang.owner.user.clone()));
+        let amount = |resource, missing| (self.table.name(resource).to_owned(), self.table.milli(resource, missing));
+        Some(match blocker {
+            Blocker::NotAllowed => Ruling::NotAllowed { queue: gang.queue.clone() },
+            Blocker::Policy(Breach { account, rule: Rule::Running { environment, running, max } }) => {
+                Ruling::Running { subject: subject(*account), environment: *environment, running: *running, max: *max }
+            }
+            Blocker::Window { opens_at } => Ruling::Window { opens_at: *opens_at },
+            Blocker::Entitlement(shortage) => {
+                let (resource, missing) = amount(shortage.resource, shortage.missing);
+                Ruling::Ceiling { subject: Subject::Person(gang.owner.user.clone()), resource, missing }
+            }
+            Blocker::Quota(shortage) => {
+                let (resource, missing) = amount(shortage.resource, shortage.missing);
+                Ruling::Ceiling { subject: subject(shortage.account), resource, missing }
+            }
+            Blocker::Queue(shortage) => {
+                let queue = match shortage.reason {
+                    Reason::Limit(id) | Reason::MayNotBorrow(id) => self.titles.queue_tree().config(id).name.clone(),
+                    Reason::NothingToBorrow => gang.queue.clone(),
+                };
+                let (resource, missing) = amount(shortage.resource, shortage.missing);
+                Ruling::QueueLimit { queue, resource, missing }
+            }
+            // Rules of submission, and states that are told apart.
+            Blocker::QueueNotFound | Blocker::QueueState(_) | Blocker::TimeLimit { .. } | Blocker::Policy(_) => return None,
+        })
+    }
+
+    /// What would let the work have room.
+    fn remedies(&mut self, work: &Work, pool: &str) -> Vec<Remedy> {
+        if self.told >= REMEDIES_TOLD_MAX {
+            return Vec::new();
+        }
+        self.told += 1;
+        let now = self.snapshot.now;
+        let engine = self.table.pool(pool).expect("work was made for it");
+        let Some(explanation) = engine.explain(now, work) else { return Vec::new() };
+        let changes: Vec<_> = explanation.changes;
+        let nodes: HashMap<_, String> = changes
+            .iter()
+            .filter_map(|change| match change {
+                crate::explain::Change::Open(node) => Some((*node, engine.node_name(*node).to_owned())),
+                _ => None,
+            })
+            .collect();
+        let cards = self.fewer_cards(work, pool);
+        let gang_of = |id: WorkId| self.table.parts().get(&id).map(|part| self.snapshot.gangs[part.gang].id.clone());
+        let node_of = |id| nodes.get(&id).cloned().unwrap_or_default();
+        let names = Names { table: &self.table, titles: &self.titles, gang_of: &gang_of, node_of: &node_of };
+        changes.into_iter().filter_map(|change| names.of_place(change)).chain(cards).collect()
+    }
+
+    /// The most cards each member could ask for to have room now.
+    fn fewer_cards(&mut self, work: &Work, pool: &str) -> Option<Remedy> {
+        let [set] = &work.sets[..] else { return None };
+        let asked = set.request.devices?.count;
+        let models: Vec<_> = set.request.demand.iter().map(|(id, _)| id).filter(|id| self.table.name(*id).starts_with(CARDS)).collect();
+        let engine = self.table.pool(pool)?;
+        let fewer = |count: u8| {
+            let mut work = work.clone();
+            let request = &mut work.sets[0].request;
+            if let Some(devices) = &mut request.devices {
+                devices.count = count;
+            }
+            let amount = |id, amount| if models.contains(&id) { i64::from(count) * i64::from(WHOLE) } else { amount };
+            request.demand = request.demand.iter().map(|(id, before)| (id, amount(id, before))).collect();
+            work
+        };
+        let cards = (1..asked).rev().find(|count| engine.fits(&fewer(*count)))?;
+        Some(Remedy::FewerCards { cards })
+    }
+
+    fn bind_placed(&mut self, gang: &'a Gang, members: &[&Member], pool: &str, ids: &[Vec<&str>], placed: &[Placed]) {
+        let engine = self.table.pool(pool).expect("work was placed there");
+        self.given.insert(&gang.id);
+        let mut next = vec![0; ids.len()];
+        let places: Vec<(&str, String)> = placed
+            .iter()
+            .map(|one| {
+                next[one.set] += 1;
+                (ids[one.set][next[one.set] - 1], engine.node_name(one.node).to_owned())
+            })
+            .collect();
+        let requests: BTreeMap<&str, &Amounts> = members.iter().map(|member| (member.id.as_str(), &member.requests)).collect();
+        for (member, node) in places {
+            let place = self.nodes.partition_point(|other| other.name < node);
+            take(&mut self.free[place], requests[member], 1);
+            self.plan.binds.push(Bind { gang: gang.id.clone(), member: member.to_owned(), node });
+        }
+    }
+
+    /// Why these members have no place.
+    fn reason(&self, gang: &Gang, members: &[&Member], pool: &str, ahead: Option<&str>) -> Wait {
+        let nodes = &self.nodes;
+        let in_pool = |place: usize| nodes[place].pool == pool;
+        let usable = |place: usize| in_pool(place) && nodes[place].ready && nodes[place].schedulable;
+        let now = Rooms { nodes, free: &self.free };
+        let empty = Rooms { nodes, free: &self.empty };
+
+        if let Some(ahead) = ahead {
+            return Wait::BehindOthers { ahead: ahead.to_owned() };
+        }
+        let classes = placement::classes(members, nodes, usable);
+        let Err(stuck) = placement::place(&classes, now) else {
+            let pool = pool.to_owned();
+            // Or one that the engine did not find within its bounds.
+            return if gang.topology.required.is_some() { Wait::NoDomain { pool } } else { Wait::NoArrangement { pool } };
+        };
+        let Err(stuck_on_empty) = placement::place(&classes, empty) else {
+            let shortage = shortage::find(&classes, now, &stuck, pool)
+                .expect("members that fit on empty nodes and not on these lack some resource on one of them");
+            return Wait::InsufficientResources(shortage);
+        };
+
+        // Less load would not help: the nodes themselves do not do.
+        let known = |place: usize| in_pool(place) && nodes[place].is_known();
+        let existing = placement::classes(members, nodes, known);
+        let pool = pool.to_owned();
+        // A node that has not said yet what it has may do.
+        let unknown = (0..nodes.len()).find(|place| in_pool(*place) && !known(*place));
+        let unknown = unknown.map(|place| nodes[place].name.clone());
+        if !(0..nodes.len()).any(known) {
+            return Wait::NoReadyNode { pool, node: unknown };
+        }
+        if let Some(class) = existing.iter().find(|class| class.suited.is_empty()) {
+            return Wait::NoMatchingNode { pool, member: class.member.id.clone() };
+        }
+        let stuck_on_existing = match placement::place(&existing, empty) {
+            Ok(placed) => {
+                let down = placed.iter().map(|(_, place)| *place).filter(|place| !usable(*place)).min();
+                return Wait::NoReadyNode { pool, node: down.map(|place| nodes[place].name.clone()) };
+            }
+            Err(_) if unknown.is_some() => return Wait::NoReadyNode { pool, node: unknown },
+            Err(stuck) => stuck,
+        };
+        // The nodes in use are too small; where none is in use, say so of those that are down.
+        let shortage = shortage::find(&classes, empty, &stuck_on_empty, &pool)
+            .or_else(|| shortage::find(&existing, empty, &stuck_on_existing, &pool))
+            .expect("every member suits some node, so one that fits nowhere lacks a resource there");
+        Wait::ExceedsCapacity(shortage)
+    }
+}
+
+/// Members that a gang needs and that have no place.
+fn needed(gang: &Gang) -> Vec<&Member> {
+    gang.sets.iter().flat_map(|set| &set.pending[..set.needed().min(set.pending.len())]).collect()
+}
+
+/// Whether all members are there that a gang needs.
+fn present(gang: &Gang) -> bool {
+    gang.sets.iter().all(|set| set.pending.len() >= set.needed())
+}
+
+/// Cards a member asks for, in thousandths.
+fn cards(member: &Member) -> i64 {
+    let cards = member.requests.iter().filter(|(name, _)| name.starts_with(CARDS)).map(|(_, amount)| *amount).sum::<i128>();
+    i64::try_from(cards).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,206 @@
+//! Round after round in a small world: what is decided is done, what is stopped comes back.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use fermion_scheduler::{Gang, Member, MemberSet, PlacedMember, Plan, Pool, Queue, Snapshot, Subject, Wait, Whom, plan};
+use proptest::prelude::*;
+
+use crate::{amounts, node};
+
+const CARD: &str = "gpu.fermion.dev/a100";
+const CARDS_PER_NODE: i128 = 4;
+/// More rounds than that without news are a loop.
+const ROUNDS_MAX: usize = 200;
+
+/// A job, as somebody submitted it.
+#[derive(Clone, Debug)]
+struct Job {
+    queue: usize,
+    user: usize,
+    priority: i32,
+    pods: u32,
+    min: u32,
+    cards: i128,
+    preemptible: bool,
+}
+
+/// What there is and what is ruled.
+#[derive(Clone, Debug)]
+struct Rules {
+    nodes: usize,
+    /// Guarantee, limit and priority of each queue; the last two are below the first.
+    queues: Vec<(i128, Option<i128>, u32)>,
+    ceilings: Vec<Option<i128>>,
+    preemption: bool,
+}
+
+/// Where each pod of each job is, and whether it is being stopped.
+#[derive(Clone, Debug, PartialEq)]
+struct State {
+    pods: Vec<Vec<Option<(String, bool)>>>,
+    claims: BTreeSet<usize>,
+}
+
+fn jobs() -> impl Strategy<Value = Vec<Job>> {
+    let job = (0..3_usize, 0..2_usize, 0..3, 1..4_u32, 1..4_i128, prop::bool::weighted(0.85), 0..3_u32);
+    let job = job.prop_map(|(queue, user, priority, pods, cards, preemptible, spare)| Job {
+        queue,
+        user,
+        priority,
+        pods,
+        min: pods.saturating_sub(spare).max(1),
+        cards,
+        preemptible,
+    });
+    prop::collection::vec(job, 1..9)
+}
+
+fn rules() -> impl Strategy<Value = Rules> {
+    let queue = (0..7_i128, prop::option::weighted(0.3, 6..12_i128), 0..3_u32);
+    let ceilings = prop::collection::vec(prop::option::weighted(0.4, 2..9_i128), 2);
+    (1..4_usize, prop::collection::vec(queue, 3), ceilings, any::<bool>()).prop_map(|(nodes, mut queues, ceilings, preemption)| {
+        for (guarantee, limit, _) in &mut queues {
+            *limit = limit.map(|limit| limit.max(*guarantee));
+        }
+        Rules { nodes, queues, ceilings, preemption }
+    })
+}
+
+fn snapshot(rules: &Rules, jobs: &[Job], state: &State, now: i64) -> Snapshot {
+    let card = |count: i128| amounts(&[(CARD, count)]);
+    let queue = |(index, (guarantee, limit, priority)): (usize, &(i128, Option<i128>, u32))| Queue {
+        name: format!("q{index}"),
+        pool: "local".into(),
+        guaranteed: if *guarantee > 0 { card(*guarantee) } else { BTreeMap::new() },
+        limit: limit.map(card).unwrap_or_default(),
+        priority: *priority,
+        ..Queue::default()
+    };
+    let mut nodes: Vec<_> = (0..rules.nodes).map(|index| node(&format!("n{index}"), &[(CARD, CARDS_PER_NODE)])).collect();
+    let mut gangs = Vec::new();
+    for (index, job) in jobs.iter().enumerate() {
+        let mut placed = Vec::new();
+        let mut pending = Vec::new();
+        let staying = state.pods[index].iter().flatten().filter(|(_, leaving)| !leaving).count() as u32;
+        for (number, pod) in state.pods[index].iter().enumerate() {
+            let id = format!("j{index}-{number}");
+            match pod {
+                Some((node, leaving)) => placed.push(PlacedMember {
+                    id,
+                    node: node.clone(),
+                    requests: card(job.cards),
+                    spare: !leaving && placed.iter().filter(|one: &&PlacedMember| one.leaves_at.is_none()).count() as u32 >= job.min,
+                    leaves_at: leaving.then_some(now + 10),
+                }),
+                None => pending.push(Member { id, requests: card(job.cards), ..Member::default() }),
+            }
+        }
+        for member in &placed {
+            let node = nodes.iter_mut().find(|node| node.name == member.node).expect("a node");
+            *node.used.entry(CARD.into()).or_default() += member.requests[CARD];
+        }
+        gangs.push(Gang {
+            id: format!("j{index}"),
+            queue: format!("q{}", job.queue),
+            priority: job.priority,
+            created_at: index as i64,
+            sets: vec![MemberSet { name: "worker".into(), min: job.min, settled: staying, pending }],
+            placed,
+            preemptible: job.preemptible,
+            claims: state.claims.contains(&index),
+            owner: Whom { project: "lab".into(), user: format!("u{}", job.user), ..Whom::default() },
+            ..Gang::default()
+        });
+    }
+    let mut snapshot = Snapshot { queues: rules.queues.iter().enumerate().map(queue).collect(), nodes, gangs, now, ..Snapshot::default() };
+    snapshot.pools = vec![Pool { name: "local".into(), preemption: rules.preemption, ..Pool::default() }];
+    let ceilings = rules.ceilings.iter().enumerate().filter_map(|(user, most)| Some((Subject::Person(format!("u{user}")), card((*most)?))));
+    snapshot.rules.ceilings = ceilings.collect();
+    snapshot
+}
+
+/// Does what was decided.
+fn apply(plan: &Plan, jobs: &[Job], state: &mut State) {
+    let job_of = |gang: &str| gang[1..].parse::<usize>().expect("a job");
+    let pod_of = |member: &str| member.rsplit('-').next().and_then(|number| number.parse::<usize>().ok()).expect("a pod");
+    // Who was stopped before is gone by now.
+    for pod in state.pods.iter_mut().flatten() {
+        if pod.as_ref().is_some_and(|(_, leaving)| *leaving) {
+            *pod = None;
+        }
+    }
+    for eviction in &plan.evictions {
+        assert!(jobs[job_of(&eviction.gang)].preemptible);
+        for member in &eviction.members {
+            state.pods[job_of(&eviction.gang)][pod_of(member)].as_mut().expect("only who runs is stopped").1 = true;
+        }
+    }
+    for bind in &plan.binds {
+        let pod = &mut state.pods[job_of(&bind.gang)][pod_of(&bind.member)];
+        assert!(pod.is_none());
+        *pod = Some((bind.node.clone(), false));
+    }
+    let claims = plan.waits.iter().filter(|waiting| matches!(waiting.wait, Wait::Evicting { .. }));
+    state.claims = claims.map(|waiting| job_of(&waiting.gang)).collect();
+}
+
+/// What must be true at any moment.
+fn check(rules: &Rules, jobs: &[Job], state: &State) {
+    let mut on_node: BTreeMap<&str, i128> = BTreeMap::new();
+    let mut of_queue = [0; 3];
+    let mut of_user = [0; 2];
+    for (job, pods) in jobs.iter().zip(&state.pods) {
+        for (node, leaving) in pods.iter().flatten() {
+            *on_node.entry(node).or_default() += job.cards;
+            if !leaving {
+                of_queue[job.queue] += job.cards;
+                of_user[job.user] += job.cards;
+            }
+        }
+        let staying = pods.iter().flatten().filter(|(_, leaving)| !leaving).count() as u32;
+        assert!(staying == 0 || staying >= job.min, "a gang runs whole or not at all: {state:?}");
+    }
+    assert!(on_node.values().all(|used| *used <= CARDS_PER_NODE), "no card is given twice: {state:?}");
+    for ((_, limit, _), used) in rules.queues.iter().zip(of_queue) {
+        assert!(limit.is_none_or(|limit| used <= limit), "no limit is passed: {state:?}");
+    }
+    for (most, used) in rules.ceilings.iter().zip(of_user) {
+        assert!(most.is_none_or(|most| used <= most), "no ceiling is passed: {state:?}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1_000, ..ProptestConfig::default() })]
+
+    /// Nothing ends, nothing comes: after some rounds nothing happens any more. Whoever is
+    /// stopped and comes back cannot turn the wheel for ever.
+    #[test]
+    fn a_world_without_news_comes_to_rest(rules in rules(), jobs in jobs(), running in any::<u64>()) {
+        let mut state = State { pods: jobs.iter().map(|job| vec![None; job.pods as usize]).collect(), claims: BTreeSet::new() };
+        // Some come first, and have the nodes to themselves.
+        let first: Vec<usize> = (0..jobs.len()).filter(|index| running >> index & 1 == 1).collect();
+        let begun: Vec<Job> = first.iter().map(|index| jobs[*index].clone()).collect();
+        let mut early = State { pods: first.iter().map(|index| state.pods[*index].clone()).collect(), claims: BTreeSet::new() };
+        let mut now = 0;
+        for _ in 0..3 {
+            now += 1000;
+            apply(&plan(&snapshot(&rules, &begun, &early, now)), &begun, &mut early);
+        }
+        for (place, index) in first.iter().enumerate() {
+            state.pods[*index] = early.pods[place].clone();
+        }
+        let mut rest = 0;
+        for round in 0.. {
+            now += 1000;
+            let before = state.clone();
+            let decided = plan(&snapshot(&rules, &jobs, &state, now));
+            prop_assert!(round < ROUNDS_MAX, "still {:?}", decided);
+        }
+        // Whoever has not all it wants says why.
+        let last = plan(&snapshot(&rules, &jobs, &state, now + 1000));
+        for (index, pods) in state.pods.iter().enumerate() {
+            let waits = last.waits.iter().any(|waiting| waiting.gang == format!("j{index}"));
+            prop_assert_eq!(waits, pods.iter().any(Option::is_none));
+        }
+    }
+}
