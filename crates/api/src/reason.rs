@@ -13,6 +13,24 @@ pub const NO_READY_NODE: &str = "NoReadyNode";
 pub const QUEUE_NOT_FOUND: &str = "QueueNotFound";
 /// The queue admits nothing now.
 pub const QUEUE_CLOSED: &str = "QueueClosed";
+/// A Workload waits: the queue is for others.
+pub const QUEUE_NOT_ALLOWED: &str = "QueueNotAllowed";
+/// A Workload waits: its queue, or one above it, would go beyond its limit.
+pub const QUEUE_LIMIT: &str = "QueueLimit";
+/// A Workload waits: a quota or policy allows its owner no more.
+pub const QUOTA_EXCEEDED: &str = "QuotaExceeded";
+/// A Workload waits: as many of its owner's run as may.
+pub const TOO_MANY_RUNNING: &str = "TooManyRunning";
+/// A Workload waits: such work may not run at this hour.
+pub const OUTSIDE_HOURS: &str = "OutsideHours";
+/// A Workload waits: others are being stopped for it.
+pub const WAITING_FOR_EVICTIONS: &str = "WaitingForEvictions";
+/// It was stopped for work that goes before it.
+pub const PREEMPTED: &str = "Preempted";
+/// It was stopped because its queue used what another is guaranteed.
+pub const RECLAIMED: &str = "Reclaimed";
+/// It has its place again after it was stopped for others.
+pub const RETURNED: &str = "Returned";
 /// A person suspended it.
 pub const SUSPENDED: &str = "Suspended";
 /// Stopped because nobody used it for the set time.

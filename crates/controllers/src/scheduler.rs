@@ -4,11 +4,14 @@
 //! A round runs shortly after something changed and, anyway, once per sweep. Binds that the
 //! caches do not show yet are remembered, so that no room is given away twice.
 
+mod eviction;
+mod rules;
 mod sentence;
 mod snapshot;
+mod suggestion;
 mod totals;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,11 +19,13 @@ use fermion_api::ai::Workload;
 use fermion_api::ai::workload::Waiting;
 use fermion_api::compute::pool::{self, PoolKind, PoolSpec};
 use fermion_api::compute::queue::{self, QueueSpec};
-use fermion_api::compute::{Pool, Queue};
-use fermion_scheduler::{self as plan, Plan, Wait};
+use fermion_api::compute::{Pool, Queue, Quota, ResourcePolicy, ResourceTicket, SchedulingPolicy, TimeWindow};
+use fermion_api::iam::User;
+use fermion_api::reason;
+use fermion_scheduler::{self as plan, Past, Plan, Wait};
 use futures::{FutureExt as _, StreamExt as _};
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Binding, Node, ObjectReference, Pod, PodCondition};
+use k8s_openapi::api::core::v1::{Binding, Namespace, Node, ObjectReference, Pod, PodCondition};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube::api::{Api, Patch, PatchParams, PostParams};
 use kube::core::Status;
@@ -28,10 +33,12 @@ use kube::{Client, ResourceExt as _};
 use serde_json::json;
 use tokio::time::Instant;
 
+use self::rules::Ruling;
 pub(crate) use self::snapshot::is_ready;
 use self::snapshot::{Scene, Sight};
 use crate::cache::{Cache, Cached};
 use crate::error::{Error, chain, describe};
+use crate::events::Recorder;
 use crate::{Caches, Options, Shutdown, status};
 
 /// How long changes are gathered before a round.
@@ -54,8 +61,17 @@ struct Runner {
     nodes: Cache<Node>,
     queues: Cache<Queue>,
     pools: Cache<Pool>,
+    ruling: RulingCaches,
+    recorder: Recorder,
     /// Node and time of binds that were sent, by uid of the pod.
     assumed: HashMap<String, (String, Instant)>,
+    /// When pods were told to stop for others, by uid.
+    evicted: HashMap<String, Instant>,
+    /// Gangs for which others are being stopped; `None` before the first round, when it is read
+    /// from what Workloads say.
+    claims: Option<HashSet<String>>,
+    /// What rounds hand on to each other.
+    past: Past,
     /// What was last written into each waiting Workload, by uid; the cache may lag behind it.
     told: HashMap<String, Waiting>,
     /// Since when members of a gang are missing, by gang.
@@ -65,19 +81,92 @@ struct Runner {
     sums_due: bool,
 }
 
+/// Copies of what rules.
+#[derive(Clone)]
+struct RulingCaches {
+    policies: Cache<SchedulingPolicy>,
+    quotas: Cache<Quota>,
+    resource_policies: Cache<ResourcePolicy>,
+    tickets: Cache<ResourceTicket>,
+    windows: Cache<TimeWindow>,
+    users: Cache<User>,
+    namespaces: Cache<Namespace>,
+}
+
+impl RulingCaches {
+    fn new() -> Self {
+        Self {
+            policies: Cache::new(|_| None),
+            quotas: Cache::new(|_| None),
+            resource_policies: Cache::new(|_| None),
+            tickets: Cache::new(|_| None),
+            windows: Cache::new(|_| None),
+            users: Cache::new(|_| None),
+            namespaces: Cache::new(|_| None),
+        }
+    }
+
+    /// Keeps them up to date until shutdown.
+    async fn run(self, client: Client, shutdown: Shutdown) {
+        let new = || (client.clone(), shutdown.clone());
+        let ((one, first), (two, second), (three, third), (four, fourth)) = (new(), new(), new(), new());
+        let people = futures::future::join3(
+            self.tickets.run(one, first),
+            self.windows.run(two, second),
+            futures::future::join(self.users.run(three, third), self.namespaces.run(four, fourth)),
+        );
+        let ((one, first), (two, second), (three, third)) = (new(), new(), new());
+        let amounts =
+            futures::future::join3(self.policies.run(one, first), self.quotas.run(two, second), self.resource_policies.run(three, third));
+        futures::future::join(people, amounts).await;
+    }
+
+    /// Waits until all are filled.
+    async fn filled(&self) -> Result<(), Error> {
+        self.policies.filled().await?;
+        self.quotas.filled().await?;
+        self.resource_policies.filled().await?;
+        self.tickets.filled().await?;
+        self.windows.filled().await?;
+        self.users.filled().await?;
+        self.namespaces.filled().await
+    }
+
+    fn signals(&self) -> [futures::stream::BoxStream<'static, ()>; 7] {
+        [
+            signals(&self.policies),
+            signals(&self.quotas),
+            signals(&self.resource_policies),
+            signals(&self.tickets),
+            signals(&self.windows),
+            signals(&self.users),
+            signals(&self.namespaces),
+        ]
+    }
+}
+
 /// Runs rounds until shutdown.
 pub(crate) async fn run(client: Client, caches: Caches, nodes: Cache<Node>, options: Options, shutdown: Shutdown) {
     let queues: Cache<Queue> = Cache::new(|_| None);
     let pools: Cache<Pool> = Cache::new(|_| None);
-    let watches =
-        futures::future::join(queues.clone().run(client.clone(), shutdown.clone()), pools.clone().run(client.clone(), shutdown.clone()));
+    let ruling = RulingCaches::new();
+    let watches = futures::future::join3(
+        queues.clone().run(client.clone(), shutdown.clone()),
+        pools.clone().run(client.clone(), shutdown.clone()),
+        ruling.clone().run(client.clone(), shutdown.clone()),
+    );
     let runner = Runner {
+        recorder: Recorder::new(client.clone(), "scheduler"),
         client,
         caches,
         nodes,
         queues,
         pools,
+        ruling,
         assumed: HashMap::new(),
+        evicted: HashMap::new(),
+        claims: None,
+        past: Past::default(),
         told: HashMap::new(),
         missing: HashMap::new(),
         summed: None,
@@ -93,22 +182,23 @@ fn signals<K: Cached>(cache: &Cache<K>) -> futures::stream::BoxStream<'static, (
 
 impl Runner {
     async fn rounds(mut self, sweep: Duration, shutdown: Shutdown) {
-        let mut changes = futures::stream::select_all([
+        let own = [
             signals(&self.caches.pods),
             signals(&self.caches.workloads),
             signals(&self.nodes),
             signals(&self.queues),
             signals(&self.pools),
-        ]);
+        ];
+        let mut changes = futures::stream::select_all(own.into_iter().chain(self.ruling.signals()));
         let filled = async {
             self.seed().await;
-            let all = (self.nodes.filled(), self.queues.filled(), self.pools.filled());
-            futures::future::join3(all.0, all.1, all.2).await
+            let all = (self.nodes.filled(), self.queues.filled(), self.pools.filled(), self.ruling.filled());
+            futures::future::join4(all.0, all.1, all.2, all.3).await
         };
         tokio::select! {
             () = shutdown.requested() => return,
-            (nodes, queues, pools) = filled => {
-                if let Err(error) = nodes.and(queues).and(pools) {
+            (nodes, queues, pools, ruling) = filled => {
+                if let Err(error) = nodes.and(queues).and(pools).and(ruling) {
                     tracing::error!(error = chain(&error), "the scheduler cannot start");
                     return;
                 }
@@ -147,19 +237,42 @@ impl Runner {
         self.forget_binds(&pods);
         let assumed = self.assumed.iter().map(|(uid, (node, _))| (uid.clone(), node.clone())).collect();
         let (queues, nodes) = (self.queues.all(), self.nodes.all());
-        let levels = self.pools.all().iter().map(|pool| (pool.name_any(), pool.spec.topology_levels.clone())).collect();
+        let pools = self.pools.all();
+        let levels = pools.iter().map(|pool| (pool.name_any(), pool.spec.topology_levels.clone())).collect();
+        let evicted: HashSet<String> = self.evicted.keys().cloned().collect();
+        let claims = self.claims.take().unwrap_or_else(|| claims_told(&workloads));
+        let rules = &self.ruling;
+        let (policies, quotas, resource_policies) = (rules.policies.all(), rules.quotas.all(), rules.resource_policies.all());
+        let (tickets, windows, users, namespaces) = (rules.tickets.all(), rules.windows.all(), rules.users.all(), rules.namespaces.all());
+        let ruling = Ruling {
+            policies: &policies,
+            pools: &pools,
+            quotas: &quotas,
+            resource_policies: &resource_policies,
+            tickets: &tickets,
+            windows: &windows,
+            users: &users,
+            namespaces: &namespaces,
+        };
         let scene = Sight {
             queues: &queues,
             nodes: &nodes,
             pods: &pods,
             workloads: &workloads,
             assumed: &assumed,
+            evicted: &evicted,
+            claims: &claims,
+            ruling: &ruling,
             now: Timestamp::now(),
             levels: &levels,
         }
         .scene();
-        let plan = plan::plan(&scene.snapshot);
+        let (plan, past) = plan::plan_after(&scene.snapshot, &self.past);
+        self.past = past;
+        let claims = plan.waits.iter().filter(|waiting| matches!(waiting.wait, Wait::Evicting { .. }));
+        self.claims = Some(claims.map(|waiting| waiting.gang.clone()).collect());
         self.bind(&scene, &plan).await;
+        self.evict(&scene, &plan, &workloads).await;
         self.tell_workloads(&scene, &plan, &workloads).await;
         self.tell_pods(&scene, &plan).await;
         self.sums_due = self.summed.is_some_and(|at| at.elapsed() < SUMS_INTERVAL);
@@ -169,8 +282,14 @@ impl Runner {
         }
     }
 
-    /// Drops binds that the cache shows, whose pods are gone, or that are too old to matter.
+    /// Drops binds that the cache shows, whose pods are gone, or that are too old to matter; the
+    /// same for pods that were told to stop.
     fn forget_binds(&mut self, pods: &[Arc<Pod>]) {
+        if !self.evicted.is_empty() {
+            let staying = pods.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none());
+            let staying: HashSet<&str> = staying.filter_map(|pod| pod.metadata.uid.as_deref()).collect();
+            self.evicted.retain(|uid, at| staying.contains(uid.as_str()) && at.elapsed() < ASSUMED_FOR);
+        }
         if self.assumed.is_empty() {
             return;
         }
@@ -319,6 +438,16 @@ impl Runner {
             }
         }
     }
+}
+
+/// Gangs for which others were being stopped when this began, as their Workloads say.
+fn claims_told(workloads: &[Arc<Workload>]) -> HashSet<String> {
+    let waits = |workload: &&Arc<Workload>| {
+        let waiting = workload.status.as_ref().and_then(|status| status.waiting.as_ref());
+        waiting.is_some_and(|waiting| waiting.reason == reason::WAITING_FOR_EVICTIONS)
+    };
+    let name = |workload: &Arc<Workload>| format!("{}/{}", workload.namespace().unwrap_or_default(), workload.name_any());
+    workloads.iter().filter(waits).map(name).collect()
 }
 
 /// A write that failed is tried in the next round; a conflict is no news.

@@ -5,6 +5,7 @@
 //! itself: a pod of an older attempt goes when the owner raises `spec.attempt`.
 
 mod decide;
+pub(crate) use self::decide::EVICTED;
 pub(crate) mod pods;
 
 use std::sync::Arc;

@@ -11,7 +11,7 @@ use super::entitlement::{Entitlement, Span, Stand};
 use crate::{Invalid, Refused, Rules};
 
 /// A ResourceTicket asks for what its person or group may have in this project for a span of time,
-/// in place of what policies give. An administrator decides in its status, which other people cannot
+/// on top of what policies give. An administrator decides in its status, which other people cannot
 /// write: `kubectl patch resourceticket NAME --subresource=status --type=merge -p
 /// '{"status":{"decision":{"verdict":"Approved"}}}'`.
 #[derive(CustomResource, Serialize, Deserialize, Clone, Debug, PartialEq, JsonSchema)]

@@ -38,9 +38,16 @@ pub struct SchedulingPolicySpec {
     #[serde(default)]
     pub backfill: Backfill,
     /// Whether work of a lower rank may be stopped for work of a higher one. What is stopped comes
-    /// back by itself.
+    /// back by itself. What a queue is guaranteed it has back from others in any case.
     #[serde(default)]
     pub preemption: bool,
+    /// Nothing is stopped for others before it ran this long, such as `10m`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_run_time: Option<String>,
+    /// What waited this long goes before all other work of the pool, such as `2d`, so that nothing
+    /// waits without end behind what is more important. Never when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub patience: Option<String>,
     /// After this time, what somebody used counts half in their fair share, such as `7d`.
     #[serde(default = "half_life")]
     pub half_life: String,
@@ -57,6 +64,8 @@ impl Default for SchedulingPolicySpec {
             order: Order::default(),
             backfill: Backfill::default(),
             preemption: false,
+            min_run_time: None,
+            patience: None,
             half_life: half_life(),
         }
     }
@@ -66,6 +75,16 @@ impl SchedulingPolicySpec {
     /// After which time use counts half.
     pub fn half_life(&self) -> Option<Duration> {
         duration::parse(&self.half_life).ok()
+    }
+
+    /// How long work runs at least before it is stopped for others.
+    pub fn min_run_time(&self) -> Option<Duration> {
+        self.min_run_time.as_deref().and_then(|text| duration::parse(text).ok())
+    }
+
+    /// How long work waits at most behind what is more important.
+    pub fn patience(&self) -> Option<Duration> {
+        self.patience.as_deref().and_then(|text| duration::parse(text).ok())
     }
 }
 
@@ -117,6 +136,11 @@ impl Rules for SchedulingPolicy {
     fn check(&self, _old: Option<&Self>) -> Vec<Invalid> {
         let mut problems = Vec::new();
         checks::span("spec.halfLife", Some(&self.spec.half_life), &mut problems);
+        checks::span("spec.minRunTime", self.spec.min_run_time.as_deref(), &mut problems);
+        checks::span("spec.patience", self.spec.patience.as_deref(), &mut problems);
+        if self.spec.patience() == Some(Duration::ZERO) {
+            problems.push(Invalid::new("spec.patience", "must be longer than nothing; leave it out for no limit"));
+        }
         if self.spec.half_life() == Some(Duration::ZERO) {
             problems.push(Invalid::new("spec.halfLife", "must be longer than nothing"));
         }

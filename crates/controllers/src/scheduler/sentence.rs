@@ -5,9 +5,11 @@ use std::collections::HashMap;
 use fermion_api::ai::workload::{EstimateBasis, Waiting};
 use fermion_api::{quantity, reason};
 use fermion_scheduler as plan;
-use fermion_scheduler::{Place, Shortage, Wait};
+use fermion_scheduler::{Place, Ruling, Shortage, Subject, Wait};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::suggestion;
 
 /// What nodes that are not ready say of it, by their names.
 pub(super) type Troubles = HashMap<String, String>;
@@ -23,8 +25,18 @@ pub(super) fn waiting(waiting: &plan::Waiting, troubles: &Troubles) -> Waiting {
         | Wait::NoMatchingNode { .. }
         | Wait::NoArrangement { .. }
         | Wait::NoDomain { .. }
+        | Wait::Ruled(_)
+        | Wait::Evicting { .. }
         | Wait::BehindOthers { .. } => None,
     };
+    let ruled = match &waiting.wait {
+        Wait::Ruled(rulings) => rulings.iter().find_map(|ruling| match ruling {
+            Ruling::Ceiling { resource, missing, .. } | Ruling::QueueLimit { resource, missing, .. } => Some((resource.clone(), *missing)),
+            Ruling::NotAllowed { .. } | Ruling::Running { .. } | Ruling::Window { .. } => None,
+        }),
+        _ => None,
+    };
+    let short = shortage.map(|shortage| (shortage.resource.clone(), shortage.missing)).or(ruled);
     let place = match (&waiting.wait, shortage.map(|shortage| &shortage.place)) {
         (_, Some(Place::Pool { pool })) => Some(pool.clone()),
         (_, Some(Place::Node { node, .. })) => Some(node.clone()),
@@ -38,12 +50,12 @@ pub(super) fn waiting(waiting: &plan::Waiting, troubles: &Troubles) -> Waiting {
         reason: code(&waiting.wait).to_owned(),
         message: sentence(&waiting.wait, &waiting.queue, troubles),
         position: i32::try_from(waiting.position).unwrap_or(i32::MAX),
-        resource: shortage.map(|shortage| shortage.resource.clone()),
-        missing: shortage.map(|shortage| quantity::format(&shortage.resource, shortage.missing)),
+        missing: short.as_ref().map(|(resource, missing)| quantity::format(resource, *missing)),
+        resource: short.map(|(resource, _)| resource),
         place,
         estimated_start: start.map(Time),
         estimate_basis: start.map(|_| EstimateBasis::DeclaredRunTimes),
-        suggestions: Vec::new(),
+        suggestions: waiting.remedies.iter().map(suggestion::suggestion).collect(),
     }
 }
 
@@ -59,6 +71,14 @@ pub(super) fn code(wait: &Wait) -> &'static str {
         Wait::InsufficientResources(_) => reason::INSUFFICIENT_RESOURCES,
         Wait::NoArrangement { .. } | Wait::NoDomain { .. } => reason::INSUFFICIENT_RESOURCES,
         Wait::BehindOthers { .. } => reason::BEHIND_OTHERS,
+        Wait::Evicting { .. } => reason::WAITING_FOR_EVICTIONS,
+        Wait::Ruled(rulings) => match rulings.first() {
+            Some(Ruling::NotAllowed { .. }) => reason::QUEUE_NOT_ALLOWED,
+            Some(Ruling::Running { .. }) => reason::TOO_MANY_RUNNING,
+            Some(Ruling::Window { .. }) => reason::OUTSIDE_HOURS,
+            Some(Ruling::Ceiling { .. }) => reason::QUOTA_EXCEEDED,
+            Some(Ruling::QueueLimit { .. }) | None => reason::QUEUE_LIMIT,
+        },
     }
 }
 
@@ -87,6 +107,44 @@ pub(super) fn sentence(wait: &Wait, queue: &str, troubles: &Troubles) -> String 
             )
         }
         Wait::BehindOthers { ahead } => format!("there is room, but it is kept for {ahead}, which goes first"),
+        Wait::Evicting { members: 1 } => "a pod of others is being stopped to make room for it".to_owned(),
+        Wait::Evicting { members } => format!("{members} pods of others are being stopped to make room for it"),
+        Wait::Ruled(rulings) => rulings.iter().map(ruling).collect::<Vec<_>>().join("; and "),
+    }
+}
+
+fn ruling(ruling: &Ruling) -> String {
+    match ruling {
+        Ruling::NotAllowed { queue } => format!("queue `{queue}` is for other people"),
+        Ruling::Running { subject, environment, running, max } => {
+            let kind = environment.map_or_else(|| "workloads".to_owned(), |kind| format!("workloads of the kind {kind:?}"));
+            format!("{running} {kind} of {} run, and no more than {max} may at once", whose(subject))
+        }
+        Ruling::Window { opens_at } => match opens_at.and_then(|at| Timestamp::from_millisecond(at).ok()) {
+            Some(at) => format!("work of this kind may not run now; its next hours begin at {at}"),
+            None => "work of this kind may not run now, and no hours for it are set in the time to come".to_owned(),
+        },
+        Ruling::Ceiling { subject, resource, missing } => {
+            format!(
+                "it would take {} beyond what they may have at once, by {} {resource}",
+                whose(subject),
+                quantity::format(resource, *missing)
+            )
+        }
+        Ruling::QueueLimit { queue, resource, missing } => {
+            format!("it would take queue `{queue}` beyond its limit, by {} {resource}", quantity::format(resource, *missing))
+        }
+    }
+}
+
+/// Somebody, in words.
+pub(super) fn whose(subject: &Subject) -> String {
+    match subject {
+        Subject::Tenant(name) => format!("tenant `{name}`"),
+        Subject::Organization(name) => format!("organisation `{name}`"),
+        Subject::Project(name) => format!("project `{name}`"),
+        Subject::Member { project, user } => format!("user `{user}` in project `{project}`"),
+        Subject::Person(user) => format!("user `{user}`"),
     }
 }
 
@@ -137,6 +195,15 @@ mod tests {
             Wait::InsufficientResources(shortage("memory", Place::Pool { pool: "local".into() }, 4)),
             Wait::InsufficientResources(shortage("memory", Place::Node { node: "a".into(), placed: 3 }, 4)),
             Wait::BehindOthers { ahead: "n/large".into() },
+            Wait::Evicting { members: 1 },
+            Wait::Evicting { members: 3 },
+            Wait::Ruled(vec![Ruling::NotAllowed { queue: "q".into() }]),
+            Wait::Ruled(vec![Ruling::Running { subject: Subject::Person("ada".into()), environment: None, running: 3, max: 3 }]),
+            Wait::Ruled(vec![Ruling::Window { opens_at: Some(1_767_225_600_000) }]),
+            Wait::Ruled(vec![
+                Ruling::Ceiling { subject: Subject::Project("lab".into()), resource: "memory".into(), missing: 1_073_741_824_000 },
+                Ruling::QueueLimit { queue: "q".into(), resource: "cpu".into(), missing: 1500 },
+            ]),
             Wait::NoArrangement { pool: "local".into() },
             Wait::NoDomain { pool: "local".into() },
         ];

@@ -1,6 +1,6 @@
 //! From what the API shows to what the scheduler plans on.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use fermion_api::ai::Workload;
@@ -14,6 +14,7 @@ use k8s_openapi::api::core::v1::{Node, NodeCondition, NodeSelectorTerm, Pod, Pod
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::ResourceExt as _;
 
+use super::rules::{self, Owners, Ruling};
 use crate::workload::{is_member, pods, workload_of};
 
 /// Pods a node takes when it does not say, as the kubelet does.
@@ -30,6 +31,11 @@ pub(super) struct Sight<'a> {
     pub workloads: &'a [Arc<Workload>],
     /// Node by uid of a pod.
     pub assumed: &'a HashMap<String, String>,
+    /// Pods that were told to stop, by uid, whether it is seen yet or not.
+    pub evicted: &'a HashSet<String>,
+    /// Gangs for which others are being stopped.
+    pub claims: &'a HashSet<String>,
+    pub ruling: &'a Ruling<'a>,
     pub now: Timestamp,
     /// Labels of the levels of each pool, the widest first.
     pub levels: &'a HashMap<String, Vec<String>>,
@@ -42,7 +48,7 @@ pub(super) struct Scene {
     pub bare_pods_queue: String,
     /// Gang ids by uid of the Workload.
     pub gangs: HashMap<String, String>,
-    /// Pods by member id, those without a node only.
+    /// Pods by member id.
     pub members: BTreeMap<String, Arc<Pod>>,
     /// What nodes that are not ready say of it, by their names.
     pub troubles: HashMap<String, String>,
@@ -70,7 +76,9 @@ impl Sight<'_> {
             troubles: HashMap::new(),
         };
         scene.troubles = self.nodes.iter().filter_map(|node| Some((node.name_any(), trouble(node)?))).collect();
-        scene.snapshot.queues = self.queues.iter().map(|each| of_queue(each)).collect();
+        let owners = self.ruling.owners();
+        scene.snapshot.queues = self.queues.iter().map(|each| rules::queue(each)).collect();
+        scene.snapshot.pools = self.ruling.pools();
         scene.snapshot.nodes = self.nodes();
         scene.snapshot.now = self.now.as_millisecond();
 
@@ -78,7 +86,7 @@ impl Sight<'_> {
         for pod in self.pods {
             match workload_of(pod) {
                 Some(workload) => of_workload.entry((pod.namespace().unwrap_or_default(), workload)).or_default().push(pod),
-                None if self.waits(pod) => scene.add_bare(pod),
+                None if self.waits(pod) => self.add_bare(pod, &owners, &mut scene),
                 None => {}
             }
         }
@@ -86,13 +94,15 @@ impl Sight<'_> {
             let key = (workload.namespace().unwrap_or_default(), workload.name_any());
             let mut members = of_workload.remove(&key).unwrap_or_default();
             members.retain(|pod| is_member(pod, workload));
-            self.add_workload(workload, &members, &mut scene);
+            self.add_workload(workload, &members, &owners, &mut scene);
         }
         // Pods with the label of a Workload by somebody's hand.
         let owned = |pod: &Pod| pod.owner_references().iter().any(|owner| owner.kind == "Workload");
         for pod in of_workload.into_values().flatten().filter(|pod| !owned(pod) && self.waits(pod)) {
-            scene.add_bare(pod);
+            self.add_bare(pod, &owners, &mut scene);
         }
+        scene.snapshot.gangs.sort_by(|a, b| a.id.cmp(&b.id));
+        scene.snapshot.rules = self.ruling.rules(scene.snapshot.gangs.iter().map(|gang| &gang.owner), self.now);
         scene
     }
 
@@ -104,7 +114,14 @@ impl Sight<'_> {
         ours && !gated && self.node_of(pod).is_none() && !pod::ended(pod) && pod.metadata.deletion_timestamp.is_none()
     }
 
-    fn add_workload(&self, workload: &Arc<Workload>, members: &[&Arc<Pod>], scene: &mut Scene) {
+    /// When a pod that was told to stop will have done so.
+    fn leaves_at(&self, pod: &Pod) -> Option<i64> {
+        let told = pod.metadata.uid.as_ref().is_some_and(|uid| self.evicted.contains(uid));
+        let at = pod.metadata.deletion_timestamp.as_ref().map(|at| at.0.as_millisecond());
+        at.or_else(|| told.then(|| self.now.as_millisecond()))
+    }
+
+    fn add_workload(&self, workload: &Arc<Workload>, members: &[&Arc<Pod>], owners: &Owners<'_>, scene: &mut Scene) {
         let spec = &workload.spec;
         if spec.suspend || spec.closed.is_some() || workload.metadata.deletion_timestamp.is_some() {
             return;
@@ -113,7 +130,8 @@ impl Sight<'_> {
         let mut placed = Vec::new();
         for set in &spec.pod_sets {
             let mut pending: Vec<(i32, &Arc<Pod>)> = Vec::new();
-            let mut settled = 0;
+            let mut settled = 0_u32;
+            let mut staying: Vec<(i32, &Arc<Pod>)> = Vec::new();
             for pod in members {
                 let Some((name, index)) = pods::place(pod) else { continue };
                 if name != set.name || index >= set.replicas || pods::attempt(pod) != Some(spec.attempt) {
@@ -121,12 +139,29 @@ impl Sight<'_> {
                 }
                 if self.waits(pod) {
                     pending.push((index, pod));
-                } else if pod::ended(pod) || (self.node_of(pod).is_some() && pod.metadata.deletion_timestamp.is_none()) {
+                } else if pod::ended(pod) || (self.node_of(pod).is_some() && self.leaves_at(pod).is_none()) {
                     settled += 1;
                 }
-                if let Some(node) = self.node_of(pod).filter(|_| !pod::ended(pod)) {
-                    placed.push(plan::PlacedMember { node: node.to_owned(), requests: requests(pod) });
+                let Some(node) = self.node_of(pod).filter(|_| !pod::ended(pod)) else { continue };
+                let leaves_at = self.leaves_at(pod);
+                if leaves_at.is_none() {
+                    staying.push((index, pod));
                 }
+                scene.members.insert(id(&***pod), Arc::clone(pod));
+                placed.push(plan::PlacedMember {
+                    id: id(&***pod),
+                    node: node.to_owned(),
+                    requests: requests(pod),
+                    spare: false,
+                    leaves_at,
+                });
+            }
+            // The last of those beyond the minimum are the ones it can be without.
+            staying.sort_by_key(|(index, _)| *index);
+            let beyond = settled.saturating_sub(u32::try_from(pods::min_of(set)).unwrap_or(0)) as usize;
+            for (_, pod) in staying.iter().rev().take(beyond) {
+                let spare = id(&***pod);
+                placed.iter_mut().filter(|member| member.id == spare).for_each(|member| member.spare = true);
             }
             pending.sort_by_key(|(index, _)| *index);
             for (_, pod) in &pending {
@@ -144,7 +179,6 @@ impl Sight<'_> {
         let levels = pool.and_then(|pool| self.levels.get(pool));
         let admitted_at = workload.status.as_ref().and_then(|status| status.admitted_at.as_ref());
         scene.snapshot.gangs.push(plan::Gang {
-            id: id.clone(),
             queue: spec.queue.clone(),
             priority: spec.priority,
             created_at: created_at(&**workload),
@@ -153,8 +187,32 @@ impl Sight<'_> {
             started_at: admitted_at.map_or(self.now, |at| at.0).as_millisecond(),
             run_ms: run_ms(workload),
             topology: topology(workload, levels),
+            owner: owners.of(&**workload),
+            environment: rules::environment(spec.environment),
+            deadline_at: spec.scheduling.deadline.as_ref().map(|at| at.0.as_millisecond()),
+            urgent: spec.scheduling.urgent,
+            preemptible: spec.scheduling.preemptible,
+            claims: self.claims.contains(&id),
+            id: id.clone(),
         });
         scene.gangs.extend(workload.metadata.uid.clone().map(|uid| (uid, id)));
+    }
+
+    /// Adds a pod that belongs to no Workload, as a gang of one.
+    fn add_bare(&self, pod: &Arc<Pod>, owners: &Owners<'_>, scene: &mut Scene) {
+        let set = plan::MemberSet { name: String::new(), min: 1, settled: 0, pending: vec![member(pod)] };
+        let gang = format!("pod {}", id(&**pod));
+        scene.members.insert(id(&**pod), Arc::clone(pod));
+        scene.snapshot.gangs.push(plan::Gang {
+            claims: self.claims.contains(&gang),
+            id: gang,
+            queue: scene.bare_pods_queue.clone(),
+            priority: pod.spec.as_ref().and_then(|spec| spec.priority).unwrap_or(0),
+            created_at: created_at(&**pod),
+            sets: vec![set],
+            owner: owners.of(&**pod),
+            ..plan::Gang::default()
+        });
     }
 
     fn nodes(&self) -> Vec<plan::Node> {
@@ -166,23 +224,6 @@ impl Sight<'_> {
         }
         let placed = |each: &Node| domains(each, self.levels.get(&pool_of(each)));
         self.nodes.iter().map(|each| node(each, used.remove(each.name_any().as_str()).unwrap_or_default(), placed(each))).collect()
-    }
-}
-
-impl Scene {
-    /// Adds a pod that belongs to no Workload, as a gang of one.
-    fn add_bare(&mut self, pod: &Arc<Pod>) {
-        let set = plan::MemberSet { name: String::new(), min: 1, settled: 0, pending: vec![member(pod)] };
-        let id = format!("pod {}", id(&**pod));
-        self.members.insert(self::id(&**pod), Arc::clone(pod));
-        self.snapshot.gangs.push(plan::Gang {
-            id,
-            queue: self.bare_pods_queue.clone(),
-            priority: pod.spec.as_ref().and_then(|spec| spec.priority).unwrap_or(0),
-            created_at: created_at(&**pod),
-            sets: vec![set],
-            ..plan::Gang::default()
-        });
     }
 }
 
@@ -210,15 +251,6 @@ fn domains(node: &Node, levels: Option<&Vec<String>>) -> Vec<String> {
 
 fn created_at(object: &impl kube::ResourceExt) -> i64 {
     object.meta().creation_timestamp.as_ref().map_or(i64::MAX, |time| time.0.as_millisecond())
-}
-
-fn of_queue(queue: &Queue) -> plan::Queue {
-    plan::Queue {
-        name: queue.name_any(),
-        pool: queue.spec.pool.clone(),
-        priority: queue.spec.priority,
-        open: queue.spec.state.starts() && queue.metadata.deletion_timestamp.is_none(),
-    }
 }
 
 /// What a pod asks for, its own place among the node's pods included.
@@ -367,13 +399,38 @@ mod tests {
         Arc::new(serde_json::from_value(object).expect("a pod"))
     }
 
+    fn sight<'a>(
+        nodes: &'a [Arc<Node>],
+        pods: &'a [Arc<Pod>],
+        workloads: &'a [Arc<Workload>],
+        assumed: &'a HashMap<String, String>,
+    ) -> Sight<'a> {
+        static NOBODY: std::sync::LazyLock<HashSet<String>> = std::sync::LazyLock::new(HashSet::new);
+        static LEVELS: std::sync::LazyLock<HashMap<String, Vec<String>>> = std::sync::LazyLock::new(HashMap::new);
+        Sight {
+            queues: &[],
+            nodes,
+            pods,
+            workloads,
+            assumed,
+            evicted: &NOBODY,
+            claims: &NOBODY,
+            ruling: &NOTHING,
+            now: Timestamp::UNIX_EPOCH,
+            levels: &LEVELS,
+        }
+    }
+
+    const NOTHING: Ruling<'static> =
+        Ruling { policies: &[], pools: &[], quotas: &[], resource_policies: &[], tickets: &[], windows: &[], users: &[], namespaces: &[] };
+
     fn scene(workloads: &[Arc<Workload>], pods: &[Arc<Pod>], assumed: &HashMap<String, String>) -> Scene {
         let node = json!({
             "metadata": {"name": "local"},
             "status": {"allocatable": {"cpu": "4"}, "conditions": [{"type": "Ready", "status": "True"}]},
         });
         let node = Arc::new(serde_json::from_value(node).expect("a node"));
-        Sight { queues: &[], nodes: &[node], pods, workloads, assumed, now: Timestamp::UNIX_EPOCH, levels: &HashMap::new() }.scene()
+        sight(&[node], pods, workloads, assumed).scene()
     }
 
     #[test]
@@ -405,16 +462,8 @@ mod tests {
             "status": {"conditions": [{"type": "Ready", "status": "False", "message": "containerd did not start"}]},
         });
         let node = Arc::new(serde_json::from_value(node).expect("a node"));
-        let scene = Sight {
-            queues: &[],
-            nodes: &[node],
-            pods: &[],
-            workloads: &[],
-            assumed: &HashMap::new(),
-            now: Timestamp::UNIX_EPOCH,
-            levels: &HashMap::new(),
-        }
-        .scene();
+        let nobody = HashMap::new();
+        let scene = sight(&[node], &[], &[], &nobody).scene();
         assert!(!scene.snapshot.nodes[0].is_known());
         assert_eq!(scene.troubles["new"], "containerd did not start");
     }

@@ -87,6 +87,11 @@ pub(super) fn decide(seen: &Seen<'_>) -> Decision {
         Phase::Suspended => decision.status.admitted_at = None,
         _ => {}
     }
+    if matches!(phase, Phase::Admitted | Phase::Running) && conditions::holds(&decision.status.conditions, EVICTED) {
+        let generation = seen.workload.metadata.generation;
+        let message = "it has its place again";
+        conditions::set(&mut decision.status.conditions, EVICTED, false, reason::RETURNED, message, generation, seen.now);
+    }
     explain(seen, &taken, time_ran_out, &mut decision.status);
     decision.status.observed_generation = seen.workload.metadata.generation;
     decision.notices.extend(notice(before, &decision.status));
@@ -297,6 +302,8 @@ fn explain(seen: &Seen<'_>, taken: &[String], time_ran_out: bool, status: &mut W
 
 /// The condition that is True while every member it needs has its place.
 const ADMITTED: &str = "Admitted";
+/// The condition that is True from when it was stopped for others until it has its place again.
+pub(crate) const EVICTED: &str = "Evicted";
 /// The condition that is False while some pod cannot be made.
 pub(super) const MEMBERS_MADE: &str = "MembersMade";
 

@@ -1,0 +1,115 @@
+//! Stopping pods for work that goes before them: the Workload says why, then its pods are deleted,
+//! each with its own grace period, in which it can save what it did. The Workload's controller
+//! makes them anew, so it waits for a place and starts again by itself.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use fermion_api::ai::Workload;
+use fermion_api::{conditions, reason};
+use fermion_scheduler::{Cause, Eviction, Plan};
+use futures::StreamExt as _;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt as _;
+use kube::api::{Api, DeleteParams, Preconditions};
+use tokio::time::Instant;
+
+use super::snapshot::Scene;
+use super::{REQUESTS_AT_ONCE, Runner, log};
+use crate::error::{Error, chain, describe};
+use crate::events::Notice;
+use crate::status;
+use crate::workload::EVICTED;
+
+impl Runner {
+    /// Stops those who have to stop for others. One that cannot be told now is decided on anew in
+    /// the next round.
+    pub(super) async fn evict(&mut self, scene: &Scene, plan: &Plan, workloads: &[Arc<Workload>]) {
+        let by_gang: HashMap<&str, &Arc<Workload>> = workloads
+            .iter()
+            .filter_map(|workload| Some((scene.gangs.get(workload.metadata.uid.as_deref()?)?.as_str(), workload)))
+            .collect();
+        for eviction in &plan.evictions {
+            let Some(workload) = by_gang.get(eviction.gang.as_str()) else { continue };
+            if eviction.whole
+                && let Err(error) = self.tell_evicted(workload, eviction).await
+            {
+                log(&describe(&***workload), &error);
+                continue;
+            }
+            let notice = Notice::normal(code(eviction.cause), sentence(eviction));
+            self.recorder.tell(&***workload, &[notice]).await;
+            let pods: Vec<Arc<Pod>> = eviction.members.iter().filter_map(|member| scene.members.get(member)).map(Arc::clone).collect();
+            self.stop(pods).await;
+        }
+    }
+
+    /// Says in the status of a Workload that it was stopped and why.
+    async fn tell_evicted(&self, workload: &Workload, eviction: &Eviction) -> Result<(), Error> {
+        let mut new = workload.status.clone().unwrap_or_default();
+        let generation = workload.metadata.generation;
+        conditions::set(&mut new.conditions, EVICTED, true, code(eviction.cause), sentence(eviction), generation, Timestamp::now());
+        let api: Api<Workload> = Api::namespaced(self.client.clone(), &workload.namespace().unwrap_or_default());
+        status::write(&api, workload, workload.status.as_ref(), &new).await.map(drop)
+    }
+
+    async fn stop(&mut self, pods: Vec<Arc<Pod>>) {
+        let client = self.client.clone();
+        let send = |pod: Arc<Pod>| {
+            let client = client.clone();
+            async move {
+                let api: Api<Pod> = Api::namespaced(client, &pod.namespace().unwrap_or_default());
+                let preconditions = Preconditions { uid: pod.metadata.uid.clone(), resource_version: None };
+                let parameters = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::background() };
+                let answer = api.delete(&pod.name_any(), &parameters).await;
+                (pod, answer)
+            }
+        };
+        let mut answers = futures::stream::iter(pods).map(send).buffer_unordered(REQUESTS_AT_ONCE);
+        while let Some((pod, answer)) = answers.next().await {
+            match answer {
+                Ok(_) => self.evicted.extend(pod.metadata.uid.clone().map(|uid| (uid, Instant::now()))),
+                // Gone, or a new one has its name.
+                Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => {}
+                Err(error) => tracing::warn!(pod = describe(&*pod), error = chain(&error), "cannot stop a pod for others; trying again"),
+            }
+        }
+    }
+}
+
+fn code(cause: Cause) -> &'static str {
+    match cause {
+        Cause::Reclaimed => reason::RECLAIMED,
+        Cause::Spare | Cause::QueuePriority | Cause::Priority => reason::PREEMPTED,
+    }
+}
+
+fn sentence(eviction: &Eviction) -> String {
+    let for_whom = &eviction.claimant;
+    match eviction.cause {
+        Cause::Spare => format!("pods beyond the number it needs are stopped for {for_whom}; they start again when there is room"),
+        Cause::Reclaimed => {
+            format!(
+                "stopped for {for_whom}, whose queue is guaranteed what this one used beyond its own guarantee; it starts again by itself"
+            )
+        }
+        Cause::QueuePriority => {
+            format!("stopped for {for_whom}, whose queue has a higher priority; it starts again by itself")
+        }
+        Cause::Priority => format!("stopped for {for_whom}, which has a higher priority; it starts again by itself"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_cause_has_a_sentence() {
+        let causes = [Cause::Spare, Cause::Reclaimed, Cause::QueuePriority, Cause::Priority];
+        let of = |cause| Eviction { gang: "lab/old".into(), members: vec![], whole: true, claimant: "lab/new".into(), cause };
+        let lines: Vec<_> = causes.map(|cause| format!("{}: {}", code(cause), sentence(&of(cause)))).into();
+        insta::assert_snapshot!(lines.join("\n"));
+    }
+}
