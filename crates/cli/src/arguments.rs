@@ -3,8 +3,8 @@
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    apply, call, chat, completion, delete, exec, export, follow, get, import, login, logs, node, notebook, open, run, secrets, sim, status,
-    store, top, usage, wait,
+    apply, call, chat, completion, delete, exec, explain, export, follow, get, import, login, logs, node, notebook, open, run, secrets,
+    sim, status, store, top, usage, wait,
 };
 use crate::connection::ConnectionArguments;
 use crate::server::{ServerArgs, StartContainerArgs, TeardownArgs};
@@ -50,6 +50,8 @@ pub(crate) enum Command {
     Open(open::OpenArguments),
     /// Show nodes, pools, queues, and what runs and waits and why
     Status(status::StatusArguments),
+    /// Say why work waits, until when, and what would let it start
+    Explain(explain::ExplainArguments),
     /// Show what nodes and pods use now
     Top(top::TopArguments),
     /// Show which pod held what, when and for how long

@@ -6,6 +6,7 @@ pub(crate) mod chat;
 pub(crate) mod completion;
 pub(crate) mod delete;
 pub(crate) mod exec;
+pub(crate) mod explain;
 pub(crate) mod export;
 pub(crate) mod follow;
 pub(crate) mod get;
@@ -59,6 +60,7 @@ pub(crate) async fn run(arguments: Arguments) -> Outcome<Exit> {
         Command::Call(options) => call::run(options, &connection.session()?).await,
         Command::Logs(options) => logs::run(options, &connection.session()?).await,
         Command::Exec(options) => exec::run(options, &connection.session()?).await,
+        Command::Explain(options) => explain::run(options, &connection.session()?).await,
         Command::Open(options) => open::run(options, &connection.session()?).await,
         Command::Status(options) => status::run(options, &connection.session()?).await,
         Command::Top(options) => top::run(options, &connection.session()?).await,

@@ -129,6 +129,10 @@ impl Story {
     }
 
     fn update(&mut self, manager: &str, new: Value) {
+        // What cannot be taken apart, such as a list with two items of one key, is not stored.
+        if extract(&self.types, &new).is_err() {
+            return;
+        }
         let writer = writer(manager, Operation::Update);
         let stored = self.managed.to_value().unwrap_or_default();
         let comparison = compare(&self.types, &self.object, &new);

@@ -141,3 +141,66 @@ fn models_of_accelerators_are_known(kubectl: &Kubectl) {
     let table = kubectl.run(&["get", "accel", "--field-selector", "spec.vendor=Huawei", "--no-headers"]).ok();
     assert!(table.lines().count() >= 4 && table.lines().all(|line| line.contains("NPU")), "{table}");
 }
+
+#[test]
+fn queues_have_back_what_they_are_promised_and_say_what_they_wait_for() {
+    let platform = Platform::start(FERMION, Node::None);
+    let kubectl = platform.kubectl();
+    let group = json!({"name": "gpu", "count": 2, "cpu": "64", "memory": "1Ti", "accelerators": {"h100-sxm5-80gb": 8}});
+    kubectl.apply(&object("Pool", "sim", &json!({"kind": "Fake", "fake": {"groups": [group]}})));
+    let card = "gpu.fermion.dev/h100-sxm5-80gb";
+    kubectl.apply(&object("Queue", "owner", &json!({"pool": "sim", "guaranteed": {card: "8"}})));
+    kubectl.apply(&object("Queue", "guest", &json!({"pool": "sim", "priority": 9, "limit": {card: "16"}})));
+    kubectl.wait_field("default", "pool/sim", "{.status.nodes}", "2");
+
+    // The guest borrows everything; a third node's worth is beyond its limit.
+    kubectl.apply(&job("first", 1, "1h", json!({"queue": "guest"})));
+    kubectl.wait_field("default", "tj/first", "{.status.phase}", "Running");
+    kubectl.apply(&job("second", 1, "1h", json!({"queue": "guest"})));
+    kubectl.wait_field("default", "tj/second", "{.status.phase}", "Running");
+    kubectl.apply(&job("third", 1, "1h", json!({"queue": "guest"})));
+    kubectl.wait_field("default", "wl/third", "{.status.waiting.reason}", "QueueLimit");
+
+    // The owner needs one node: the guest that ran least gives it back, whatever its queue's priority.
+    kubectl.apply(&job("mine", 1, "1h", json!({"queue": "owner"})));
+    kubectl.wait_field("default", "tj/mine", "{.status.phase}", "Running");
+    kubectl.wait_field("default", "wl/second", "{.status.conditions[?(@.type==\"Evicted\")].reason}", "Reclaimed");
+    kubectl.wait_field("default", "wl/second", "{.status.waiting.reason}", "InsufficientResources");
+    assert_eq!(kubectl.run(&["get", "tj/first", "-o", "jsonpath={.status.phase}"]).ok(), "Running");
+    eventually("an explanation with a way out", || {
+        let explained = platform.run(&["explain", "second"]).ok();
+        let says =
+            explained.contains("in queue guest") && explained.contains("stopped for default/mine") && explained.contains("end default/");
+        if says { Ok(()) } else { Err(explained) }
+    });
+
+    // It comes back by itself.
+    kubectl.run(&["delete", "tj", "mine"]).ok();
+    kubectl.wait_field("default", "tj/second", "{.status.phase}", "Running");
+    kubectl.wait_field("default", "wl/second", "{.status.conditions[?(@.type==\"Evicted\")].status}", "False");
+
+    // A quota holds for the project, and says so.
+    kubectl.run(&["delete", "tj", "first", "second", "third"]).ok();
+    kubectl.apply(&object("Quota", "small", &json!({"subject": {"kind": "Project", "name": "default"}, "hard": {card: "12"}})));
+    kubectl.apply(&job("one", 1, "1h", json!({"queue": "guest"})));
+    kubectl.wait_field("default", "tj/one", "{.status.phase}", "Running");
+    kubectl.apply(&job("two", 1, "1h", json!({"queue": "guest"})));
+    kubectl.wait_field("default", "wl/two", "{.status.waiting.reason}", "QuotaExceeded");
+    kubectl.wait_field("default", "wl/two", "{.status.waiting.missing}", "4");
+    patch(&kubectl, ["quota", "small"], &json!({"hard": {card: "16"}}));
+    kubectl.wait_field("default", "tj/two", "{.status.phase}", "Running");
+
+    // Priority stops others once the policy lets it.
+    kubectl.apply(&job("urgent", 1, "1h", json!({"queue": "guest", "priority": 5})));
+    kubectl.wait_field("default", "wl/urgent", "{.status.waiting.position}", "1");
+    patch(&kubectl, ["quota", "small"], &json!({"hard": {card: "64"}}));
+    kubectl.apply(&object("SchedulingPolicy", "default", &json!({"preemption": true})));
+    kubectl.run(&["patch", "queue", "guest", "--type=json", "-p", r#"[{"op": "remove", "path": "/spec/limit"}]"#]).ok();
+    kubectl.wait_field("default", "tj/urgent", "{.status.phase}", "Running");
+    kubectl.wait_field("default", "wl/two", "{.status.conditions[?(@.type==\"Evicted\")].reason}", "Preempted");
+
+    // At hours that are not now nothing of the kind starts.
+    let never = json!({"allowed": {"Training": [{"firstDate": "2020-01-01", "lastDate": "2020-01-02"}]}});
+    kubectl.apply(&object("TimeWindow", "past", &never));
+    kubectl.wait_field("default", "wl/two", "{.status.waiting.reason}", "OutsideHours");
+}
