@@ -358,6 +358,8 @@ pub enum Event {
     Resumed,
     /// Its pods are to run another entry point (debug mode was switched).
     EntryPointChanged,
+    /// It was stopped for work that goes before it, and waits for a place again.
+    Evicted,
 }
 
 impl Phase {
@@ -384,6 +386,9 @@ impl Phase {
             (Self::Suspended, E::Resumed) => Ok(Self::Pending),
             (Self::Pending | Self::Running | Self::Restarting, E::EntryPointChanged) => Ok(Self::Restarting),
             (Self::Suspended, E::EntryPointChanged) => Ok(Self::Suspended),
+            (Self::Pending | Self::Running, E::Evicted) => Ok(Self::Pending),
+            (Self::Restarting, E::Evicted) => Ok(Self::Restarting),
+            (Self::Suspended, E::Evicted) => Ok(Self::Suspended),
             (Self::Pending | Self::Running, E::PodsReplaced | E::Resumed)
             | (Self::Restarting, E::PodsStarted | E::SuccessReached | E::RetryableFailure | E::Resumed)
             | (
@@ -400,14 +405,15 @@ impl Phase {
                 | E::DeadlinePassed
                 | E::Suspended
                 | E::Resumed
-                | E::EntryPointChanged,
+                | E::EntryPointChanged
+                | E::Evicted,
             ) => Err(Refused::new(self, event)),
         }
     }
 }
 
 impl Event {
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::PodsStarted,
         Self::SuccessReached,
         Self::RetryableFailure,
@@ -417,6 +423,7 @@ impl Event {
         Self::Suspended,
         Self::Resumed,
         Self::EntryPointChanged,
+        Self::Evicted,
     ];
 }
 

@@ -156,12 +156,12 @@ fn queues_have_back_what_they_are_promised_and_say_what_they_wait_for() {
     // The guest borrows everything; a third node's worth is beyond its limit.
     kubectl.apply(&job("first", 1, "1h", json!({"queue": "guest"})));
     kubectl.wait_field("default", "tj/first", "{.status.phase}", "Running");
-    kubectl.apply(&job("second", 1, "1h", json!({"queue": "guest"})));
+    kubectl.apply(&job("second", 1, "1h", json!({"queue": "guest", "priority": -1})));
     kubectl.wait_field("default", "tj/second", "{.status.phase}", "Running");
     kubectl.apply(&job("third", 1, "1h", json!({"queue": "guest"})));
     kubectl.wait_field("default", "wl/third", "{.status.waiting.reason}", "QueueLimit");
 
-    // The owner needs one node: the guest that ran least gives it back, whatever its queue's priority.
+    // The owner needs one node: the least important guest gives it back, whatever its queue's priority.
     kubectl.apply(&job("mine", 1, "1h", json!({"queue": "owner"})));
     kubectl.wait_field("default", "tj/mine", "{.status.phase}", "Running");
     kubectl.wait_field("default", "wl/second", "{.status.conditions[?(@.type==\"Evicted\")].reason}", "Reclaimed");
@@ -175,16 +175,17 @@ fn queues_have_back_what_they_are_promised_and_say_what_they_wait_for() {
     });
 
     // It comes back by itself.
+    kubectl.run(&["delete", "tj", "third"]).ok();
     kubectl.run(&["delete", "tj", "mine"]).ok();
     kubectl.wait_field("default", "tj/second", "{.status.phase}", "Running");
     kubectl.wait_field("default", "wl/second", "{.status.conditions[?(@.type==\"Evicted\")].status}", "False");
 
     // A quota holds for the project, and says so.
-    kubectl.run(&["delete", "tj", "first", "second", "third"]).ok();
+    kubectl.run(&["delete", "tj", "first", "second"]).ok();
     kubectl.apply(&object("Quota", "small", &json!({"subject": {"kind": "Project", "name": "default"}, "hard": {card: "12"}})));
     kubectl.apply(&job("one", 1, "1h", json!({"queue": "guest"})));
     kubectl.wait_field("default", "tj/one", "{.status.phase}", "Running");
-    kubectl.apply(&job("two", 1, "1h", json!({"queue": "guest"})));
+    kubectl.apply(&job("two", 1, "1h", json!({"queue": "guest", "priority": -1})));
     kubectl.wait_field("default", "wl/two", "{.status.waiting.reason}", "QuotaExceeded");
     kubectl.wait_field("default", "wl/two", "{.status.waiting.missing}", "4");
     patch(&kubectl, ["quota", "small"], &json!({"hard": {card: "16"}}));

@@ -18,7 +18,7 @@ use super::render;
 use crate::events::Notice;
 use crate::reconciling::doubled;
 use crate::trouble;
-use crate::workload::pods;
+use crate::workload::{EVICTED, pods};
 
 /// Wait before the second retry; the first comes at once.
 const RETRY_DELAY_MIN: Duration = Duration::from_secs(5);
@@ -218,7 +218,16 @@ impl Step<'_> {
         let members: Vec<Arc<Pod>> = self.members().into_iter().map(Arc::clone).collect();
         let references: Vec<&Arc<Pod>> = members.iter().collect();
         let begun = members.iter().filter(|pod| pod::ended(pod) || pod::phase(pod) == "Running").count();
-        if begun >= self.total() && self.apply(Event::PodsStarted) && self.status.started_at.is_none() {
+        let status = self.seen.workload.and_then(|workload| workload.status.as_ref());
+        let evicted = status.is_some_and(|status| conditions::holds(&status.conditions, EVICTED));
+        if evicted
+            && self.apply(Event::Evicted)
+            && let Some(start) = self.status.started_at.take()
+        {
+            // The clock stands still while it waits.
+            self.status.ran_s += self.seen.now.duration_since(start.0).as_secs().max(0);
+        }
+        if !evicted && begun >= self.total() && self.apply(Event::PodsStarted) && self.status.started_at.is_none() {
             // The moment at which the last of them started.
             let starts = members.iter().filter_map(|pod| pod::run_interval(pod).0);
             let start = starts.max().map_or(self.seen.now, |start| start.min(self.seen.now));

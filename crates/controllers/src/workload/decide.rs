@@ -87,15 +87,23 @@ pub(super) fn decide(seen: &Seen<'_>) -> Decision {
         Phase::Suspended => decision.status.admitted_at = None,
         _ => {}
     }
-    if matches!(phase, Phase::Admitted | Phase::Running) && conditions::holds(&decision.status.conditions, EVICTED) {
-        let generation = seen.workload.metadata.generation;
-        let message = "it has its place again";
-        conditions::set(&mut decision.status.conditions, EVICTED, false, reason::RETURNED, message, generation, seen.now);
-    }
+    returned(seen, &live, &mut decision.status);
     explain(seen, &taken, time_ran_out, &mut decision.status);
     decision.status.observed_generation = seen.workload.metadata.generation;
     decision.notices.extend(notice(before, &decision.status));
     decision
+}
+
+/// Says of a Workload that was stopped for others that it has its place again: with pods that were
+/// made since.
+fn returned(seen: &Seen<'_>, live: &[&Pod], status: &mut WorkloadStatus) {
+    let Some(evicted) = conditions::find(&status.conditions, EVICTED).filter(|condition| condition.status == "True") else { return };
+    let since = &evicted.last_transition_time.0;
+    let made_since = |pod: &&Pod| pod.metadata.creation_timestamp.as_ref().is_some_and(|made| made.0 >= *since);
+    if matches!(status.phase, Phase::Admitted | Phase::Running) && live.iter().all(made_since) {
+        let (generation, message) = (seen.workload.metadata.generation, "it has its place again");
+        conditions::set(&mut status.conditions, EVICTED, false, reason::RETURNED, message, generation, seen.now);
+    }
 }
 
 /// Forgets what the status says about a former attempt.

@@ -71,7 +71,7 @@ impl Taken {
 }
 
 /// By what right, priority, amount, the latest start first, and the name.
-type Rank<'s> = (Cause, i32, i64, Reverse<i64>, &'s str);
+type Rank<'s> = (Cause, i32, i64, Reverse<(i64, i64)>, &'s str);
 
 /// Running work that may be stopped for a gang, those first that one would rather stop, with the
 /// right to it. What was told to stop already is not among them, nor who `kept` says is to stay.
@@ -99,7 +99,7 @@ pub(super) fn candidates(
         if let Some(cause) = cause(claimant, demand, victim, &size, part.spare, titles, &settings) {
             // Of equals the smaller, so that less is stopped; then the one that ran least.
             let amount: i64 = size.iter().filter(|(resource, _)| demand.get(*resource) > 0).map(|(_, amount)| amount).sum();
-            found.push(((cause, victim.priority, amount, Reverse(victim.started_at), &victim.id), *id));
+            found.push(((cause, victim.priority, amount, Reverse((victim.started_at, victim.created_at)), &victim.id), *id));
         }
     }
     found.sort_unstable();
