@@ -118,7 +118,7 @@ impl RulingCaches {
         let ((one, first), (two, second), (three, third)) = (new(), new(), new());
         let amounts =
             futures::future::join3(self.policies.run(one, first), self.quotas.run(two, second), self.resource_policies.run(three, third));
-        futures::future::join(people, amounts).await;
+        Box::pin(futures::future::join(people, amounts)).await;
     }
 
     /// Waits until all are filled.
@@ -172,7 +172,7 @@ pub(crate) async fn run(client: Client, caches: Caches, nodes: Cache<Node>, opti
         summed: None,
         sums_due: false,
     };
-    futures::future::join(watches, runner.rounds(options.sweep, shutdown)).await;
+    futures::future::join(Box::pin(watches), Box::pin(runner.rounds(options.sweep, shutdown))).await;
 }
 
 /// A stream of nothing but the fact that something changed.

@@ -105,12 +105,12 @@ impl<'a> Ruling<'a> {
             let base = self.entitlement(whom, now);
             let mine: Vec<&Arc<ResourceTicket>> = self.tickets.iter().filter(|ticket| is_for(ticket, whom) && ticket.holds(now)).collect();
             if done.insert(user) {
-                self.limit(&mut rules, Subject::Person(user.to_owned()), base, &mine);
+                limit(&mut rules, Subject::Person(user.to_owned()), base, &mine);
             }
             // A ticket is for its project: in others the person has what policies give.
             if let Some(base) = base.filter(|_| !mine.is_empty()) {
                 let here: Vec<_> = mine.into_iter().filter(|ticket| ticket.namespace().as_deref() == Some(project)).collect();
-                self.limit(&mut rules, Subject::Member { project: project.to_owned(), user: user.to_owned() }, Some(base), &here);
+                limit(&mut rules, Subject::Member { project: project.to_owned(), user: user.to_owned() }, Some(base), &here);
             }
         }
         for window in self.windows {
@@ -132,28 +132,6 @@ impl<'a> Ruling<'a> {
         let default = || active.iter().find(|policy| policy.spec.default);
         by_name.or_else(by_group).or_else(default).map(|policy| &policy.spec.entitlement)
     }
-
-    /// What an entitlement and tickets on top of it allow. Tickets add nothing to what is not
-    /// limited.
-    fn limit(&self, rules: &mut plan::Rules, subject: Subject, base: Option<&Entitlement>, tickets: &[&Arc<ResourceTicket>]) {
-        let Some(base) = base else { return };
-        let mut most = amounts(&base.resources);
-        for (name, amount) in tickets.iter().flat_map(|ticket| amounts(&ticket.spec.asked.resources)) {
-            if let Some(sum) = most.get_mut(&name) {
-                *sum = sum.saturating_add(amount);
-            }
-        }
-        let running = base.running.map(|running| {
-            let more: i32 = tickets.iter().filter_map(|ticket| ticket.spec.asked.running).fold(0, i32::saturating_add);
-            u32::try_from(running.saturating_add(more)).unwrap_or(0)
-        });
-        if !most.is_empty() {
-            rules.ceilings.push((subject.clone(), most));
-        }
-        if running.is_some() {
-            rules.policies.push((subject, Policy { running_max: running, ..Policy::default() }));
-        }
-    }
 }
 
 impl Owners<'_> {
@@ -165,6 +143,28 @@ impl Owners<'_> {
         let (organization, tenant) = (label(labels::ORGANIZATION), label(labels::TENANT).unwrap_or_default());
         let groups = self.groups.get(user.as_str()).map(|groups| groups.to_vec()).unwrap_or_default();
         Whom { tenant, organization, project, user, groups }
+    }
+}
+
+/// What an entitlement and tickets on top of it allow. Tickets add nothing to what is not
+/// limited.
+fn limit(rules: &mut plan::Rules, subject: Subject, base: Option<&Entitlement>, tickets: &[&Arc<ResourceTicket>]) {
+    let Some(base) = base else { return };
+    let mut most = amounts(&base.resources);
+    for (name, amount) in tickets.iter().flat_map(|ticket| amounts(&ticket.spec.asked.resources)) {
+        if let Some(sum) = most.get_mut(&name) {
+            *sum = sum.saturating_add(amount);
+        }
+    }
+    let running = base.running.map(|running| {
+        let more: i32 = tickets.iter().filter_map(|ticket| ticket.spec.asked.running).fold(0, i32::saturating_add);
+        u32::try_from(running.saturating_add(more)).unwrap_or(0)
+    });
+    if !most.is_empty() {
+        rules.ceilings.push((subject.clone(), most));
+    }
+    if running.is_some() {
+        rules.policies.push((subject, Policy { running_max: running, ..Policy::default() }));
     }
 }
 

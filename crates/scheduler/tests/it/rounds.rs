@@ -194,6 +194,14 @@ proptest! {
             now += 1000;
             let before = state.clone();
             let decided = plan(&snapshot(&rules, &jobs, &state, now));
+            apply(&decided, &jobs, &mut state);
+            check(&rules, &jobs, &state);
+            rest = if state == before { rest + 1 } else { 0 };
+            if rest == 2 {
+                prop_assert!(state.pods.iter().flatten().flatten().all(|(_, leaving)| !leaving));
+                prop_assert!(state.claims.is_empty(), "nobody waits for nothing: {decided:?}");
+                break;
+            }
             prop_assert!(round < ROUNDS_MAX, "still {:?}", decided);
         }
         // Whoever has not all it wants says why.
