@@ -21,11 +21,11 @@ use crate::titles::{Past, Titles};
 
 /// How many gangs that wait for room are told in a round what would help: finding that out tries
 /// every change.
-const REMEDIES_TOLD_MAX: usize = 16;
+const REMEDIES_TOLD_MAX: usize = 8;
 /// How many gangs may have others stopped for them in a round.
 const CLAIMS_MAX: usize = 64;
-/// How many gangs that found nobody to stop are looked at in a round.
-const CLAIMS_TRIED_MAX: usize = 256;
+/// For how many gangs it is looked whom to stop in a round: that looks at all that runs.
+const CLAIMS_TRIED_MAX: usize = 64;
 
 /// Members that have no place.
 struct Missed {
@@ -305,19 +305,26 @@ impl<'a> Round<'a> {
         Err(Box::new(Missed { wait, start, remedies }))
     }
 
+    /// Whether anybody in the pool could have a right to stop somebody.
+    fn may_evict(&self, pool: &str) -> bool {
+        let preempts = self.snapshot.pools.iter().any(|one| one.name == pool && one.preemption);
+        let promised = || self.snapshot.queues.iter().any(|queue| queue.pool == pool && !queue.guaranteed.is_empty());
+        preempts || promised() || self.table.parts().values().any(|part| part.spare)
+    }
+
     /// Stops others so that the work has room, where there is a right to it, and keeps the room
     /// for it. `first` are to be stopped in any case. Answers how many members are stopped.
     fn evict_for(&mut self, gang: &'a Gang, work: &Work, demand: &Demand, pool: &str, first: &BTreeSet<WorkId>) -> Option<usize> {
-        if self.claims >= CLAIMS_MAX || self.claims_tried >= CLAIMS_TRIED_MAX {
+        if self.claims >= CLAIMS_MAX || self.claims_tried >= CLAIMS_TRIED_MAX || !self.may_evict(pool) {
             return None;
         }
+        self.claims_tried += 1;
         let candidates = eviction::candidates(gang, demand, self.snapshot, &self.table, &self.titles, |id, part| {
             self.leaving.contains(&id) || self.given.contains(self.snapshot.gangs[part.gang].id.as_str())
         });
         if candidates.is_empty() && first.is_empty() && self.leaving.is_empty() {
             return None;
         }
-        self.claims_tried += 1;
         let gone: BTreeSet<WorkId> = self.leaving.union(first).copied().collect();
         let who: Vec<Candidate> = candidates.iter().map(|(candidate, _)| *candidate).filter(|one| !gone.contains(&one.work)).collect();
         let engine = self.table.pool(pool)?;
