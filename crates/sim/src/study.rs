@@ -6,6 +6,8 @@
 pub mod change;
 pub mod description;
 pub mod plot;
+mod queued;
+pub mod queues;
 pub mod report;
 
 use std::path::Path;
@@ -17,9 +19,11 @@ use fermion_scheduler::scoring::{Mix, Placement};
 
 use self::change::Change;
 use self::description::Nodes;
+use self::queues::Course;
 use crate::experiments::{jct, steady};
+use crate::random::Random;
 use crate::simulator::{self, Arrival, Backfilling, Fate, Moment, Order, Rules};
-use crate::trace::jobs::{self, Job};
+use crate::trace::jobs::{self, Job, Owned};
 use crate::trace::openb;
 
 /// Work that comes, whatever the cluster.
@@ -30,6 +34,8 @@ pub enum Work {
     Pods { trace: Box<openb::Trace>, load: f64 },
     /// Recorded jobs, as fast as they came.
     Jobs(Vec<Job>),
+    /// Jobs of a cluster's queues, as fast as they came.
+    Owned(Vec<Owned>),
 }
 
 /// How the queue is kept.
@@ -64,6 +70,8 @@ pub struct Case {
     /// How long each ran, without stops.
     pub run_ms: Vec<Millis>,
     pub moments: Vec<Moment>,
+    /// What each queue used, where the cluster has queues.
+    pub queues: Vec<Course>,
 }
 
 /// What a stop costs.
@@ -83,8 +91,9 @@ impl Study {
     /// When one of them cannot be read.
     pub fn new(cluster: &str, work: &str, traces: &Path, load: f64) -> Result<Self> {
         ensure!(load.is_finite() && (0.01..=10.0).contains(&load), "a load of {load} is not between 0.01 and 10");
+        let file_of_work = work;
         let (kind, part) = work.split_once(':').map_or((work, None), |(kind, part)| (kind, Some(part)));
-        let work = match kind {
+        let mut work = match kind {
             "openb" => Work::Pods { trace: Box::new(openb::read(traces, part.unwrap_or("default"))?), load },
             "muri" => Work::Jobs(jobs::muri(traces)?),
             "elasticflow" => Work::Jobs(jobs::elasticflow(traces, part.unwrap_or("cluster03"))?),
@@ -92,13 +101,18 @@ impl Study {
         };
         let nodes = match (cluster, &work) {
             ("openb", Work::Pods { trace, .. }) => Nodes::of(trace),
-            ("openb", Work::Jobs(_)) => Nodes::of(&openb::read(traces, "default")?),
+            ("openb", Work::Jobs(_) | Work::Owned(_)) => Nodes::of(&openb::read(traces, "default")?),
             (file, _) => {
                 let text = std::fs::read_to_string(file).with_context(|| format!("cannot read the cluster's description {file}"))?;
                 let models = if let Work::Pods { trace, .. } = &work { trace.models.clone() } else { Default::default() };
                 Nodes::parse(&text, models).with_context(|| format!("in {file}"))?
             }
         };
+        if !nodes.queues.is_empty() {
+            let is_file = !matches!(kind, "openb" | "muri" | "elasticflow");
+            ensure!(is_file, "the cluster has queues, and recorded work belongs to none: name a CSV file with the column `queue`");
+            work = Work::Owned(jobs::read_owned(Path::new(file_of_work))?);
+        }
         ensure!(nodes.cards() > 0, "the cluster has no cards: work without them is not simulated");
         Ok(Self { nodes, work, queue: Queue::default(), estimates: true, seed: 1 })
     }
@@ -124,6 +138,9 @@ impl Study {
     /// # Errors
     /// When a change asks for what is not there.
     pub fn run(&self, changes: &[Change]) -> Result<Vec<Case>> {
+        if let Work::Owned(jobs) = &self.work {
+            return self.run_queued(jobs, changes);
+        }
         // Pods come as fast as the cluster as it is would bear, in every case.
         let arrivals = self.arrivals(1.0);
         let mut cases = vec![self.case("as it is".to_owned(), &self.nodes, &arrivals)];
@@ -139,11 +156,50 @@ impl Study {
         Ok(cases)
     }
 
+    fn run_queued(&self, jobs: &[Owned], changes: &[Change]) -> Result<Vec<Case>> {
+        ensure!(self.queue == Queue::Arrival, "the cluster's queues say in which order work is served: leave the other order out");
+        let mut cases = vec![self.queued("as it is".to_owned(), &self.nodes, jobs, 1.0)?];
+        for change in changes {
+            let mut nodes = self.nodes.clone();
+            change.apply(&mut nodes)?;
+            let factor = if let Change::Load(factor) = change { *factor } else { 1.0 };
+            cases.push(self.queued(change.to_string(), &nodes, jobs, factor)?);
+        }
+        Ok(cases)
+    }
+
+    fn queued(&self, name: String, nodes: &Nodes, jobs: &[Owned], factor: f64) -> Result<Case> {
+        queues::check(&nodes.queues, nodes.cards())?;
+        let first = jobs.first().map_or(0, |owned| owned.job.submitted_at);
+        let faster = |owned: &Owned| {
+            let submitted_at = ((owned.job.submitted_at - first) as f64 / factor) as Millis;
+            Owned { job: Job { submitted_at, ..owned.job }, ..owned.clone() }
+        };
+        let jobs: Vec<Owned> = jobs.iter().map(faster).collect();
+        let mut random = Random::new(self.seed);
+        let mut told = |owned: &Owned| {
+            let told = owned.job.run_ms as f64 * 2_f64.powf(2.0 * random.unit() - 1.0);
+            self.estimates.then_some(told as Millis)
+        };
+        let told: Vec<_> = jobs.iter().map(&mut told).collect();
+        let queued::Outcome { fates, moments, courses } = queued::run(nodes, &jobs, &told)?;
+        Ok(Case {
+            name,
+            cards: nodes.cards(),
+            fates,
+            sizes: jobs.iter().map(|owned| i64::from(owned.job.cards) * 1000).collect(),
+            run_ms: jobs.iter().map(|owned| owned.job.run_ms).collect(),
+            moments,
+            queues: courses,
+        })
+    }
+
     fn arrivals(&self, factor: f64) -> Vec<Arrival> {
         match &self.work {
             Work::Pods { trace, load } => {
                 steady::arrivals(&trace.pods, f64::from(self.nodes.cards()), load * factor, self.seed, self.estimates)
             }
+            Work::Owned(_) => Vec::new(),
             Work::Jobs(jobs) => {
                 let first = jobs.first().map_or(0, |job| job.submitted_at);
                 let at = |job: &Job| ((job.submitted_at - first) as f64 / factor) as Millis;
@@ -179,6 +235,7 @@ impl Study {
             sizes: arrivals.iter().map(size).collect(),
             run_ms: arrivals.iter().map(|arrival| arrival.run_ms).collect(),
             moments,
+            queues: Vec::new(),
         }
     }
 }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use fermion_sim::study::change::Change;
 use fermion_sim::study::{Case, Queue, Study, plot, report};
+use fermion_sim::table::Table;
 
 use crate::failure::{Exit, Failure, Outcome};
 use crate::output;
@@ -85,5 +86,9 @@ fn print(arguments: &SimArguments, cases: &[Case]) -> Outcome<()> {
     if arguments.json {
         return output::line(&report::json(cases).to_string());
     }
-    output::write(&format!("{}\n{}", report::cases(cases).markdown(), report::waits(cases).markdown()))
+    let mut tables = vec![report::cases(cases), report::waits(cases)];
+    if cases.iter().any(|case| !case.queues.is_empty()) {
+        tables.insert(1, report::queues(cases));
+    }
+    output::write(&tables.iter().map(Table::markdown).collect::<Vec<_>>().join("\n"))
 }

@@ -6,6 +6,7 @@ use fermion_scheduler::node::Facts;
 use fermion_scheduler::resource::ResourceId;
 use serde::Deserialize;
 
+use super::queues::{self, Queue};
 use crate::trace::openb::Trace;
 
 /// The most nodes of a described cluster.
@@ -33,11 +34,15 @@ struct Group {
 #[serde(deny_unknown_fields)]
 struct Description {
     nodes: Vec<Group>,
+    #[serde(default)]
+    queues: Vec<Queue>,
 }
 
 /// Nodes with their cards.
 #[derive(Clone, Debug)]
 pub struct Nodes {
+    /// Where there are none, all work is one queue's.
+    pub queues: Vec<Queue>,
     pub models: Models,
     pub nodes: Vec<(Facts, Vec<Device>)>,
     made: usize,
@@ -45,7 +50,7 @@ pub struct Nodes {
 
 impl Nodes {
     pub fn of(trace: &Trace) -> Self {
-        Self { models: trace.models.clone(), nodes: trace.nodes.clone(), made: 0 }
+        Self { queues: Vec::new(), models: trace.models.clone(), nodes: trace.nodes.clone(), made: 0 }
     }
 
     /// Reads a description in YAML. `models` keep their numbers.
@@ -55,10 +60,11 @@ impl Nodes {
     pub fn parse(text: &str, models: Models) -> Result<Self> {
         let description: Description =
             serde_yaml::from_str(text).context("this is no description of a cluster: see docs/guides/simulate.md")?;
-        let mut nodes = Self { models, nodes: Vec::new(), made: 0 };
+        let mut nodes = Self { queues: description.queues, models, nodes: Vec::new(), made: 0 };
         for group in &description.nodes {
             nodes.add(group)?;
         }
+        queues::check(&nodes.queues, nodes.cards())?;
         Ok(nodes)
     }
 

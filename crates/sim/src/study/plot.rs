@@ -4,7 +4,6 @@ use std::fmt::Write as _;
 
 use super::Case;
 use super::report::Figures;
-use crate::simulator::Moment;
 
 const WIDTH: f64 = 900.0;
 const HEIGHT: f64 = 200.0;
@@ -14,6 +13,8 @@ const TOP: f64 = 40.0;
 const STEP: f64 = HEIGHT + 60.0;
 /// Points of a line; a picture shows no more.
 const POINTS: usize = 600;
+/// The most queues with a panel of their own, the first ones.
+const QUEUES_MAX: usize = 12;
 /// One for each case, told apart by the colour-blind as well (Okabe and Ito, 2008).
 const COLOURS: [&str; 7] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000"];
 
@@ -22,19 +23,27 @@ pub fn svg(cases: &[Case]) -> String {
     let figures: Vec<Figures> = cases.iter().map(Case::figures).collect();
     let end = cases.iter().filter_map(|case| case.moments.last()).map(|moment| moment.now).max().unwrap_or(1).max(1);
     let mut picture = String::new();
-    let height = TOP + 3.0 * STEP + 20.0 * cases.len() as f64;
+    let queues = cases.first().map_or(0, |case| case.queues.len()).min(QUEUES_MAX);
+    let panels = 3.0 + queues as f64;
+    let height = TOP + panels * STEP + 20.0 * cases.len() as f64;
     let _ = writeln!(
         picture,
         r##"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {:.0} {height:.0}" font-family="sans-serif" font-size="12"><rect width="100%" height="100%" fill="#ffffff"/>"##,
         WIDTH + LEFT + 20.0
     );
-    let used = |case: &Case, moment: &Moment| moment.cards as f64 / 10.0 / f64::from(case.cards.max(1));
+    let used = |case: &Case, place: usize| case.moments[place].cards as f64 / 10.0 / f64::from(case.cards.max(1));
     lines(&mut picture, TOP, "cards in use, %", cases, end, 100.0, used);
     let most = cases.iter().flat_map(|case| case.moments.iter().map(|moment| moment.waiting)).max().unwrap_or(1).max(1) as f64;
-    lines(&mut picture, TOP + STEP, "work that waits", cases, end, most, |_, moment| moment.waiting as f64);
+    lines(&mut picture, TOP + STEP, "work that waits", cases, end, most, |case, place| case.moments[place].waiting as f64);
     bars(&mut picture, TOP + 2.0 * STEP, &figures);
+    let cards = cases.iter().map(|case| f64::from(case.cards)).fold(1.0, f64::max);
+    for queue in 0..queues {
+        let title = format!("cards in use by queue {}", escaped(&cases[0].queues[queue].name));
+        let top = TOP + (3.0 + queue as f64) * STEP;
+        lines(&mut picture, top, &title, cases, end, cards, |case, place| f64::from(case.queues[queue].cards[place].0));
+    }
     for (place, case) in cases.iter().enumerate() {
-        let y = TOP + 3.0 * STEP - 20.0 + 20.0 * place as f64;
+        let y = TOP + panels * STEP - 20.0 + 20.0 * place as f64;
         let _ = writeln!(
             picture,
             r#"<rect x="{LEFT}" y="{:.1}" width="12" height="12" fill="{}"/><text x="{}" y="{:.1}">{}</text>"#,
@@ -63,7 +72,7 @@ fn frame(picture: &mut String, top: f64, title: &str, most: &str) {
 }
 
 /// Means over equal spans of time.
-fn lines(picture: &mut String, top: f64, title: &str, cases: &[Case], end: i64, most: f64, value: impl Fn(&Case, &Moment) -> f64) {
+fn lines(picture: &mut String, top: f64, title: &str, cases: &[Case], end: i64, most: f64, value: impl Fn(&Case, usize) -> f64) {
     frame(picture, top, title, &format!("{most:.0}"));
     let _ = writeln!(
         picture,
@@ -75,12 +84,12 @@ fn lines(picture: &mut String, top: f64, title: &str, cases: &[Case], end: i64, 
     for (place, case) in cases.iter().enumerate() {
         let span = end as f64 / POINTS as f64;
         let mut sums = vec![0.0; POINTS];
-        for pair in case.moments.windows(2) {
+        for (moment, pair) in case.moments.windows(2).enumerate() {
             let (mut from, to) = (pair[0].now as f64, pair[1].now as f64);
             while from < to {
                 let bin = ((from / span) as usize).min(POINTS - 1);
                 let next = if bin + 1 == POINTS { to } else { to.min((bin + 1) as f64 * span) };
-                sums[bin] += value(case, &pair[0]) * (next - from).max(0.0);
+                sums[bin] += value(case, moment) * (next - from).max(0.0);
                 // Rounding must not keep a step from going on.
                 from = if next > from { next } else { to };
             }

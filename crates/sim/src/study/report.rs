@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::Case;
+use super::queues::Course;
 use crate::statistics::{Summary, quantile};
 use crate::table::Table;
 
@@ -123,6 +124,43 @@ pub fn waits(cases: &[Case]) -> Table {
     table
 }
 
+/// What queues had, a row for each queue and case; empty where there are no queues.
+pub fn queues(cases: &[Case]) -> Table {
+    let head = [
+        "queue",
+        "case",
+        "guarantee, cards",
+        "in use, cards",
+        "had of guarantee, %",
+        "stopped",
+        "count",
+        "mean wait, s",
+        "p50, s",
+        "p99, s",
+    ];
+    let mut table = Table::new(head);
+    let Some(first) = cases.first() else { return table };
+    for place in 0..first.queues.len() {
+        for case in cases {
+            let course = &case.queues[place];
+            let figures = course.figures(&case.fates, &case.moments);
+            table.row([
+                course.name.clone(),
+                case.name.clone(),
+                course.guarantee.to_string(),
+                format!("{:.1}", figures.cards),
+                figures.got.map_or_else(|| "-".to_owned(), |percent| format!("{percent:.1}")),
+                figures.stops.to_string(),
+                figures.count.to_string(),
+                format!("{:.0}", figures.mean_s),
+                format!("{:.0}", figures.p50_s),
+                format!("{:.0}", figures.p99_s),
+            ]);
+        }
+    }
+    table
+}
+
 /// All figures as JSON, a list with an object for each case.
 pub fn json(cases: &[Case]) -> Value {
     let class = |class: &Class| {
@@ -133,6 +171,20 @@ pub fn json(cases: &[Case]) -> Value {
             "p50WaitSeconds": class.p50_s,
             "p99WaitSeconds": class.p99_s,
             "meanSlowdown": class.slowdown,
+        })
+    };
+    let queue = |case: &Case, course: &Course| {
+        let figures = course.figures(&case.fates, &case.moments);
+        json!({
+            "name": course.name,
+            "guaranteeCards": course.guarantee,
+            "meanCards": figures.cards,
+            "hadOfGuaranteePercent": figures.got,
+            "stops": figures.stops,
+            "count": figures.count,
+            "meanWaitSeconds": figures.mean_s,
+            "p50WaitSeconds": figures.p50_s,
+            "p99WaitSeconds": figures.p99_s,
         })
     };
     let one = |case: &Case| {
@@ -146,6 +198,7 @@ pub fn json(cases: &[Case]) -> Value {
             "stops": figures.stops,
             "neverStarted": figures.never_started,
             "makespanHours": figures.makespan_h,
+            "queues": case.queues.iter().map(|course| queue(case, course)).collect::<Vec<_>>(),
             "classes": figures.classes.iter().map(class).collect::<Vec<_>>(),
         })
     };

@@ -59,7 +59,6 @@ pub fn muri(folder: &Path) -> Result<Vec<Job>> {
 pub fn elasticflow(folder: &Path, cluster: &str) -> Result<Vec<Job>> {
     let path = folder.join(format!("elasticflow/{cluster}.csv"));
     let rows: Vec<ElasticFlowRow> = rows(&path, "https://github.com/microsoft/elasticflow-traces")?;
-    let millis = |seconds: f64| (seconds * 1000.0).round() as Millis;
     let job = |row: ElasticFlowRow| Job { submitted_at: millis(row.submission_time), cards: row.num_gpu, run_ms: millis(row.duration) };
     sorted(rows.into_iter().map(job).collect())
 }
@@ -71,13 +70,58 @@ struct JobRow {
     run_s: f64,
 }
 
+/// A job of somebody, in a queue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owned {
+    pub job: Job,
+    pub queue: String,
+    pub user: String,
+    /// Higher goes first in its queue.
+    pub priority: i32,
+}
+
+#[derive(Deserialize)]
+struct OwnedRow {
+    submitted_s: f64,
+    cards: u32,
+    run_s: f64,
+    queue: String,
+    #[serde(default)]
+    user: String,
+    priority: Option<i32>,
+}
+
+/// Jobs of a file of one's own that belong to queues: as [`read`], with a column `queue`, and
+/// `user` and `priority` where they are known.
+///
+/// # Errors
+/// When the file is not there or not in this form.
+pub fn read_owned(path: &Path) -> Result<Vec<Owned>> {
+    let mut reader = csv::Reader::from_path(path).with_context(|| format!("cannot read jobs from {}", path.display()))?;
+    let mut jobs = Vec::new();
+    for row in reader.deserialize() {
+        let row: OwnedRow = row.with_context(|| {
+            let file = path.display();
+            format!("in {file}, whose columns must be submitted_s, cards, run_s and queue, as the cluster has queues")
+        })?;
+        let job = Job { submitted_at: millis(row.submitted_s), cards: row.cards, run_ms: millis(row.run_s) };
+        check(jobs.len(), job)?;
+        jobs.push(Owned { job, queue: row.queue, user: row.user, priority: row.priority.unwrap_or(0) });
+    }
+    jobs.sort_by_key(|owned| owned.job.submitted_at);
+    Ok(jobs)
+}
+
+fn millis(seconds: f64) -> Millis {
+    (seconds * 1000.0).round() as Millis
+}
+
 /// Jobs of a file of one's own: CSV with the columns `submitted_s`, `cards` and `run_s`.
 ///
 /// # Errors
 /// When the file is not there or not in this form.
 pub fn read(path: &Path) -> Result<Vec<Job>> {
     let mut reader = csv::Reader::from_path(path).with_context(|| format!("cannot read jobs from {}", path.display()))?;
-    let millis = |seconds: f64| (seconds * 1000.0).round() as Millis;
     let rows = reader.deserialize().map(|row: csv::Result<JobRow>| {
         let row = row.with_context(|| format!("in {}, whose columns must be submitted_s, cards and run_s", path.display()))?;
         Ok(Job { submitted_at: millis(row.submitted_s), cards: row.cards, run_ms: millis(row.run_s) })
@@ -111,11 +155,14 @@ pub fn synthetic(seed: u64, count: usize, cards: u32) -> Vec<Job> {
     jobs
 }
 
+fn check(place: usize, job: Job) -> Result<()> {
+    let sound = (1..=CARDS_MAX).contains(&job.cards) && job.run_ms >= 0 && job.submitted_at >= 0;
+    ensure!(sound, "job {place} of the trace asks for {} cards for {} ms from {} on", job.cards, job.run_ms, job.submitted_at);
+    Ok(())
+}
+
 fn sorted(mut jobs: Vec<Job>) -> Result<Vec<Job>> {
-    for (place, job) in jobs.iter().enumerate() {
-        let sound = (1..=CARDS_MAX).contains(&job.cards) && job.run_ms >= 0 && job.submitted_at >= 0;
-        ensure!(sound, "job {place} of the trace asks for {} cards for {} ms from {} on", job.cards, job.run_ms, job.submitted_at);
-    }
+    jobs.iter().enumerate().try_for_each(|(place, job)| check(place, *job))?;
     // Stable: jobs of one moment keep the order of the file.
     jobs.sort_by_key(|job| job.submitted_at);
     Ok(jobs)
