@@ -6,8 +6,8 @@ use super::remedy::{Names, Remedy};
 use super::{Bind, Cause, Eviction, Plan, Ruling, Start, Wait, Waiting, eviction};
 use crate::admission::Blocker;
 use crate::device::WHOLE;
-use crate::engine::{Work, WorkId};
-use crate::gang::Placed;
+use crate::engine::{Members, Work, WorkId};
+use crate::gang::{Placed, Topology};
 use crate::placement::{self, Rooms, take};
 use crate::policy::{Breach, Rule};
 use crate::preemption::Candidate;
@@ -26,6 +26,12 @@ const REMEDIES_TOLD_MAX: usize = 8;
 const CLAIMS_MAX: usize = 64;
 /// For how many gangs it is looked whom to stop in a round: that looks at all that runs.
 const CLAIMS_TRIED_MAX: usize = 64;
+
+/// What work asks for, by pool.
+type Asked = (String, Vec<Members>, Topology);
+
+/// How many members were given a place, how many gangs stopped, and how many places kept.
+type Stamp = (usize, usize, usize);
 
 /// Members that have no place.
 struct Missed {
@@ -71,6 +77,8 @@ pub(super) struct Round<'a> {
     /// Gangs that were given something in this round; they are not stopped in it.
     given: BTreeSet<&'a str>,
     positions: BTreeMap<&'a str, u32>,
+    /// Why work that asks for this has no room, and after how much was given, taken and kept.
+    reasons: HashMap<Asked, (Stamp, Wait)>,
     told: usize,
     claims: usize,
     claims_tried: usize,
@@ -99,6 +107,7 @@ impl<'a> Round<'a> {
             stopped: BTreeMap::new(),
             given: BTreeSet::new(),
             positions: BTreeMap::new(),
+            reasons: HashMap::new(),
             told: 0,
             claims: 0,
             claims_tried: 0,
@@ -294,13 +303,12 @@ impl<'a> Round<'a> {
             return Err(Missed::new(Wait::Evicting { members: count }));
         }
         let engine = self.table.pool(pool).expect("work was made for it");
-        let ahead = engine.held_by(&work).and_then(|holder| self.holders.get(&holder).copied());
         let reservation = engine.reservations().iter().find(|reservation| reservation.work == work.id);
         let start = reservation.map(|reservation| Start { at: reservation.start_at, known: engine.is_certain(reservation) });
         if start.is_some() {
             self.holders.insert(work.id, &gang.id);
         }
-        let wait = self.reason(gang, members, pool, ahead);
+        let wait = self.reason_of(gang, members, &work, pool);
         let remedies = if waits { self.remedies(&work, pool) } else { Vec::new() };
         Err(Box::new(Missed { wait, start, remedies }))
     }
@@ -530,6 +538,26 @@ impl<'a> Round<'a> {
             take(&mut self.free[place], requests[member], 1);
             self.plan.binds.push(Bind { gang: gang.id.clone(), member: member.to_owned(), node });
         }
+    }
+
+    /// Why work has no room. Of what asks for the same one speaks for all, as long as nothing is
+    /// given or kept in between.
+    fn reason_of(&mut self, gang: &'a Gang, members: &[&'a Member], work: &Work, pool: &str) -> Wait {
+        let engine = self.table.pool(pool).expect("work was made for it");
+        let stamp = (self.plan.binds.len(), self.plan.evictions.len(), engine.reservations().len());
+        let key = (pool.to_owned(), work.sets.clone(), work.topology);
+        if let Some((at, wait)) = self.reasons.get(&key)
+            && *at == stamp
+        {
+            return wait.clone();
+        }
+        let ahead = engine.held_by(work).and_then(|holder| self.holders.get(&holder).copied());
+        let wait = self.reason(gang, members, pool, ahead);
+        // That one names a member.
+        if !matches!(wait, Wait::NoMatchingNode { .. }) {
+            self.reasons.insert(key, (stamp, wait.clone()));
+        }
+        wait
     }
 
     /// Why these members have no place.
