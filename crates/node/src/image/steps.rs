@@ -13,6 +13,7 @@ use super::oci::{self, Image};
 use super::recipe::{Foundation, Recipe, VENV};
 use super::store::Store;
 use super::{Error, import, layer};
+use crate::cri::CHANGE_TIMEOUT;
 use crate::runtime::tool::{self, Tool};
 
 /// How long Debian's packages may take to be fetched and installed.
@@ -327,6 +328,8 @@ impl<'a> View<'a> {
 
     fn ctr(&self, words: &[&str]) -> Tool {
         Tool::new("ctr")
+            // Each of these is flushed to a disk that others may keep busy.
+            .timeout(CHANGE_TIMEOUT)
             .arg("--address")
             .arg(self.containerd)
             .args(["--namespace", import::NAMESPACE, "snapshots", "--snapshotter", import::SNAPSHOTTER])
