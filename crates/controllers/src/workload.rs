@@ -116,15 +116,17 @@ async fn create(api: &Api<Pod>, pods: &[Pod]) -> Result<Option<String>, Error> {
 
 /// Deletes exactly these pods; those that are gone are fine.
 async fn delete(api: &Api<Pod>, pods: &[Arc<Pod>]) -> Result<(), Error> {
-    let remove = |pod: Arc<Pod>| async move {
-        let preconditions = Preconditions { uid: pod.metadata.uid.clone(), resource_version: None };
-        let parameters = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::background() };
-        match api.delete(&pod.name_any(), &parameters).await {
-            Ok(_) => Ok(()),
-            // Gone, or a new one has its name.
-            Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => Ok(()),
-            Err(error) => Err(Error::api("delete", describe(&*pod))(error)),
-        }
-    };
+    let remove = |pod: Arc<Pod>| async move { remove(api, &pod).await.map_err(Error::api("delete", describe(&*pod))) };
     futures::stream::iter(pods.to_vec()).map(remove).buffer_unordered(REQUESTS_AT_ONCE).try_collect().await
+}
+
+/// Deletes exactly this pod; one that is gone is fine, and so is a new one of its name.
+pub(crate) async fn remove(api: &Api<Pod>, pod: &Pod) -> Result<(), kube::Error> {
+    let preconditions = Preconditions { uid: pod.metadata.uid.clone(), resource_version: None };
+    let parameters = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::background() };
+    match api.delete(&pod.name_any(), &parameters).await {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => Ok(()),
+        Err(error) => Err(error),
+    }
 }

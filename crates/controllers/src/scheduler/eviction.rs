@@ -12,7 +12,7 @@ use futures::StreamExt as _;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
-use kube::api::{Api, DeleteParams, Preconditions};
+use kube::api::Api;
 use tokio::time::Instant;
 
 use super::snapshot::Scene;
@@ -20,7 +20,7 @@ use super::{REQUESTS_AT_ONCE, Runner, log};
 use crate::error::{Error, chain, describe};
 use crate::events::Notice;
 use crate::status;
-use crate::workload::EVICTED;
+use crate::workload::{EVICTED, remove};
 
 impl Runner {
     /// Stops those who have to stop for others. One that cannot be told now is decided on anew in
@@ -60,18 +60,14 @@ impl Runner {
             let client = client.clone();
             async move {
                 let api: Api<Pod> = Api::namespaced(client, &pod.namespace().unwrap_or_default());
-                let preconditions = Preconditions { uid: pod.metadata.uid.clone(), resource_version: None };
-                let parameters = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::background() };
-                let answer = api.delete(&pod.name_any(), &parameters).await;
+                let answer = remove(&api, &pod).await;
                 (pod, answer)
             }
         };
         let mut answers = futures::stream::iter(pods).map(send).buffer_unordered(REQUESTS_AT_ONCE);
         while let Some((pod, answer)) = answers.next().await {
             match answer {
-                Ok(_) => self.evicted.extend(pod.metadata.uid.clone().map(|uid| (uid, Instant::now()))),
-                // Gone, or a new one has its name.
-                Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => {}
+                Ok(()) => self.evicted.extend(pod.metadata.uid.clone().map(|uid| (uid, Instant::now()))),
                 Err(error) => tracing::warn!(pod = describe(&*pod), error = chain(&error), "cannot stop a pod for others; trying again"),
             }
         }
