@@ -4,11 +4,13 @@ mod checks;
 pub mod dev_environment;
 pub mod inference_service;
 pub mod scheduling;
+pub mod submission;
 pub mod training_job;
 pub mod workload;
 
 pub use dev_environment::{DevEnvironment, DevEnvironmentSpec, DevEnvironmentStatus};
 pub use inference_service::{InferenceService, InferenceServiceSpec, InferenceServiceStatus};
+pub use submission::Submission;
 pub use training_job::{TrainingJob, TrainingJobSpec, TrainingJobStatus};
 pub use workload::{Workload, WorkloadSpec, WorkloadStatus};
 

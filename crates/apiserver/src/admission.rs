@@ -14,6 +14,7 @@
 //! function over the object and what had to be read for it. Hooks outside are in [`webhook`].
 
 mod connection;
+pub(crate) mod entitlements;
 pub(crate) mod lifecycle;
 pub(crate) mod limits;
 pub(crate) mod partitions;
@@ -105,11 +106,13 @@ enum Hook {
     ServiceAccount,
     LimitRanges,
     Queues,
+    Entitlements,
     Partitions,
 }
 
 /// In the order they run. A namespace that does not take objects is told before anything else.
-const HOOKS: [Hook; 5] = [Hook::NamespaceLifecycle, Hook::ServiceAccount, Hook::LimitRanges, Hook::Queues, Hook::Partitions];
+const HOOKS: [Hook; 6] =
+    [Hook::NamespaceLifecycle, Hook::ServiceAccount, Hook::LimitRanges, Hook::Queues, Hook::Entitlements, Hook::Partitions];
 
 impl Hook {
     /// Changes an object, or refuses it.
@@ -126,7 +129,14 @@ impl Hook {
             }
             Self::Queues => {
                 if let Some(queues) = queues::queues(api, request).await? {
-                    queues.complete(request, object);
+                    let held = entitlements::held(api, request).await?;
+                    queues.complete(request, object, held.as_ref().and_then(entitlements::Held::max_duration));
+                }
+                Ok(())
+            }
+            Self::Entitlements => {
+                if let Some(held) = entitlements::held(api, request).await? {
+                    held.complete(request, object);
                 }
                 Ok(())
             }
@@ -145,6 +155,11 @@ impl Hook {
                 (Some(queues), None) => queues.check_deletion(request),
                 (None, _) => Ok(()),
             },
+            (Self::Entitlements, Some(object)) => match entitlements::held(api, request).await? {
+                Some(held) => held.check(api, request, object).await,
+                None => entitlements::check_policy(api, request, object).await,
+            },
+            (Self::Entitlements, None) => Ok(()),
             (Self::Partitions, object) => partitions::check(api, request, object).await,
         }
     }

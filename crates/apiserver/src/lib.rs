@@ -71,6 +71,7 @@ pub use encryption::{KeySource, Keyring, KeyringError, Resealed, RotationError};
 pub use identity::{ADMINISTRATORS, AUTHENTICATED, COMPONENTS, Identity, TokenSigner};
 pub use platform_keys::{PlatformKeys, PlatformKeysError};
 
+use admission::entitlements::Entitlements;
 use admission::webhook::{TargetPolicy, Webhooks};
 use admission::{lifecycle, limits, partitions, queues};
 use authorize::follow::Access;
@@ -97,6 +98,7 @@ pub struct Api {
     namespaces: Followed<lifecycle::Phase>,
     limit_ranges: Followed<serde_json::Value>,
     queues: Followed<fermion_api::compute::Queue>,
+    entitlements: Entitlements,
     partitions: Followed<fermion_api::compute::Partition>,
     resource_groups: Followed<fermion_api::compute::ResourceGroup>,
     quotas: Quotas,
@@ -157,6 +159,7 @@ impl Api {
             namespaces: Followed::new(lifecycle::NAMESPACES, lifecycle::read),
             limit_ranges: Followed::new(limits::LIMIT_RANGES, limits::read),
             queues: Followed::new(queues::QUEUES, queues::read),
+            entitlements: Entitlements::new(),
             partitions: Followed::new(partitions::PARTITIONS, partitions::read),
             resource_groups: Followed::new(partitions::RESOURCE_GROUPS, partitions::read),
             quotas: Quotas::new(),

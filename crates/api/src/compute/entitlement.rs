@@ -1,6 +1,7 @@
 //! What a person may have: the words that ResourcePolicy and ResourceTicket share.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -8,8 +9,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::checks::{self, Amounts};
-use crate::Invalid;
 use crate::ai::PRIORITY_RANGE;
+use crate::{Invalid, duration, quantity};
 
 /// The most of anything that is counted.
 const COUNT_MAX: i32 = 1_000_000;
@@ -117,6 +118,38 @@ impl Span {
 }
 
 impl Entitlement {
+    /// The longest time that work may run.
+    pub fn max_duration(&self) -> Option<Duration> {
+        self.max_duration.as_deref().and_then(|text| duration::parse(text).ok())
+    }
+
+    /// The longest time that a development environment may be unused.
+    pub fn idle_timeout(&self) -> Option<Duration> {
+        self.idle_timeout.as_deref().and_then(|text| duration::parse(text).ok())
+    }
+
+    /// The same with what a ticket gives on top of it: amounts and numbers of workloads are added,
+    /// of all else the wider holds. What is not limited stays so.
+    #[must_use]
+    pub fn with(mut self, ticket: &Self) -> Self {
+        add(&mut self.resources, &ticket.resources);
+        add(&mut self.pending_resources, &ticket.pending_resources);
+        let sum = |base: Option<i32>, more: Option<i32>| base.map(|base| base.saturating_add(more.unwrap_or(0)));
+        self.running = sum(self.running, ticket.running);
+        self.pending = sum(self.pending, ticket.pending);
+        let wider = |base: Option<i32>, more: Option<i32>| base.map(|base| more.map_or(base, |more| more.max(base)));
+        self.pods_per_workload = wider(self.pods_per_workload, ticket.pods_per_workload);
+        self.max_priority = wider(self.max_priority, ticket.max_priority);
+        self.urgent = self.urgent.map(|may| may || ticket.urgent == Some(true));
+        if self.max_duration() < ticket.max_duration() && self.max_duration.is_some() {
+            self.max_duration.clone_from(&ticket.max_duration);
+        }
+        if self.idle_timeout() < ticket.idle_timeout() && self.idle_timeout.is_some() {
+            self.idle_timeout.clone_from(&ticket.idle_timeout);
+        }
+        self
+    }
+
     pub(super) fn check(&self, field: &str, problems: &mut Vec<Invalid>) {
         checks::amounts(&format!("{field}.resources"), &self.resources, problems);
         checks::amounts(&format!("{field}.pendingResources"), &self.pending_resources, problems);
@@ -129,9 +162,37 @@ impl Entitlement {
     }
 }
 
+/// Adds amounts to those that are limited.
+fn add(base: &mut Amounts, more: &Amounts) {
+    for (name, amount) in base {
+        let sum = more.get(name).map(|more| quantity::milli(amount).saturating_add(quantity::milli(more)));
+        if let Some(sum) = sum {
+            amount.0 = quantity::format(name, sum);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_ticket_widens_what_is_limited_and_limits_nothing() {
+        let entitlement = |value: serde_json::Value| -> Entitlement { serde_json::from_value(value).expect("an entitlement") };
+        let base = serde_json::json!({
+            "resources": {"cpu": "8"}, "running": 2, "pending": 4, "podsPerWorkload": 3, "maxPriority": 10, "urgent": false, "maxDuration": "2d"
+        });
+        let more = serde_json::json!({
+            "resources": {"cpu": "500m", "memory": "1Gi"}, "pendingResources": {"cpu": "1"}, "running": 1, "pending": 1,
+            "podsPerWorkload": 8, "maxPriority": 5, "urgent": true, "maxDuration": "7d", "idleTimeout": "3h"
+        });
+        let both = serde_json::json!({
+            "resources": {"cpu": "8500m"}, "running": 3, "pending": 5, "podsPerWorkload": 8, "maxPriority": 10, "urgent": true, "maxDuration": "7d"
+        });
+        assert_eq!(serde_json::to_value(entitlement(base.clone()).with(&entitlement(more.clone()))).unwrap(), both);
+        assert_eq!(Entitlement::default().with(&entitlement(more)), Entitlement::default());
+        assert_eq!(entitlement(base.clone()).with(&Entitlement::default()), entitlement(base));
+    }
 
     #[test]
     fn a_span_holds_from_its_first_moment_to_before_its_last() {

@@ -89,6 +89,29 @@ impl ResourcePolicySpec {
     }
 }
 
+/// The policy that holds for a person at a moment: a special one that names them, else one that
+/// names a group of theirs, else the default. Of several the first by name.
+pub fn policy_of<'a>(
+    policies: impl IntoIterator<Item = &'a ResourcePolicy>,
+    user: &str,
+    groups: &[String],
+    now: Timestamp,
+) -> Option<&'a ResourcePolicy> {
+    let rank = |policy: &ResourcePolicy| {
+        let subjects = &policy.spec.subjects;
+        if policy.spec.default {
+            Some(2)
+        } else if subjects.users.iter().any(|named| named == user) {
+            Some(0)
+        } else {
+            subjects.groups.iter().any(|group| groups.contains(group)).then_some(1)
+        }
+    };
+    let active = policies.into_iter().filter(|policy| policy.spec.phase(now) == Phase::Active);
+    let ranked = active.filter_map(|policy| Some((rank(policy)?, policy.metadata.name.as_deref(), policy)));
+    ranked.min_by_key(|(rank, name, _)| (*rank, *name)).map(|(_, _, policy)| policy)
+}
+
 impl Rules for ResourcePolicy {
     fn check(&self, _old: Option<&Self>) -> Vec<Invalid> {
         let mut problems = Vec::new();

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::checks;
 use super::entitlement::{Entitlement, Span, Stand};
-use crate::{Invalid, Refused, Rules};
+use crate::{Invalid, Refused, Rules, labels};
 
 /// A ResourceTicket asks for what its person or group may have in this project for a span of time,
 /// on top of what policies give. An administrator decides in its status, which other people cannot
@@ -156,6 +156,18 @@ impl Event {
 }
 
 impl ResourceTicket {
+    /// Whether it is for this person.
+    pub fn is_for(&self, user: &str, groups: &[String]) -> bool {
+        match (&self.spec.user, &self.spec.group) {
+            (Some(named), _) => named == user,
+            (None, Some(group)) => groups.contains(group),
+            (None, None) => {
+                let annotations = self.metadata.annotations.as_ref();
+                annotations.and_then(|annotations| annotations.get(labels::CREATED_BY)).is_some_and(|creator| creator == user)
+            }
+        }
+    }
+
     /// Whether what it asks for is to be given at a moment. A change since the decision takes it away at
     /// once.
     pub fn holds(&self, now: Timestamp) -> bool {

@@ -35,7 +35,7 @@ pub(super) struct Queues(BTreeMap<String, Arc<Queue>>);
 
 /// How a kind that is submitted to queues says how long it may run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Limit {
+pub(super) enum Limit {
     /// In this field of its spec.
     Field(&'static [&'static str]),
     /// It has no end.
@@ -43,7 +43,7 @@ enum Limit {
 }
 
 /// How the kind of a request is submitted to queues; `None` if it is not.
-fn submitted(request: &Request<'_>) -> Option<Limit> {
+pub(super) fn submitted(request: &Request<'_>) -> Option<Limit> {
     if request.resource.group != "ai.fermion.dev" || !request.origin.subresource.is_empty() || request.operation == Operation::Delete {
         return None;
     }
@@ -65,7 +65,7 @@ fn is_queue(request: &Request<'_>) -> bool {
 }
 
 /// Whether a part of the platform asks, for somebody whose work was taken before.
-fn by_the_platform(request: &Request<'_>) -> bool {
+pub(super) fn by_the_platform(request: &Request<'_>) -> bool {
     request.origin.caller.groups.iter().any(|group| group == COMPONENTS)
 }
 
@@ -80,8 +80,21 @@ pub(super) async fn queues(api: &Api, request: &Request<'_>) -> Result<Option<Qu
 }
 
 /// A field somewhere below `spec`.
-fn field<'a>(object: &'a Value, path: &[&str]) -> &'a Value {
+pub(super) fn field<'a>(object: &'a Value, path: &[&str]) -> &'a Value {
     path.iter().fold(&object["spec"], |value, name| &value[*name])
+}
+
+/// Sets a field somewhere below `spec`, unless something else than an object is in the way, which the
+/// schema refuses.
+pub(super) fn set(object: &mut Value, path: &[&str], text: &str) {
+    let mut place = &mut object["spec"];
+    for name in path {
+        if !matches!(place, Value::Object(_) | Value::Null) {
+            return;
+        }
+        place = &mut place[*name];
+    }
+    *place = text.into();
 }
 
 impl Queues {
@@ -89,9 +102,9 @@ impl Queues {
         queue::default_of(self.0.values().map(AsRef::as_ref))
     }
 
-    /// Names the queue of something submitted that names none, and gives it the queue's time limit
-    /// when it has none of its own.
-    pub(super) fn complete(&self, request: &Request<'_>, object: &mut Value) {
+    /// Names the queue of something submitted that names none, and gives what has no time limit of
+    /// its own that of the queue or `most`, what a policy lets the person have, whichever is shorter.
+    pub(super) fn complete(&self, request: &Request<'_>, object: &mut Value, most: Option<&str>) {
         let Some(limit) = submitted(request) else { return };
         // What has no spec is refused by the schema.
         if !object["spec"].is_object() {
@@ -106,18 +119,15 @@ impl Queues {
         if by_the_platform(request) || !field(object, path).is_null() {
             return;
         }
-        // Work that came when the queue had no limit keeps that.
-        let without_limit = request.old.is_some_and(|old| field(old, path).is_null() && old["spec"]["queue"] == object["spec"]["queue"]);
-        let queue = object["spec"]["queue"].as_str().and_then(|name| self.0.get(name));
-        let Some(queue) = queue.filter(|queue| !without_limit && queue.spec.max_run_time().is_some()) else { return };
-        let mut place = &mut object["spec"];
-        for name in path {
-            if !matches!(place, Value::Object(_) | Value::Null) {
-                return;
-            }
-            place = &mut place[*name];
-        }
-        *place = queue.spec.max_time.clone().into();
+        // Work that came when there was no limit keeps that.
+        let without_limit = request.old.is_some_and(|old| field(old, path).is_null());
+        let moved = request.old.is_none_or(|old| old["spec"]["queue"] != object["spec"]["queue"]);
+        let queue = object["spec"]["queue"].as_str().and_then(|name| self.0.get(name)).filter(|_| moved || !without_limit);
+        let of_queue = queue.and_then(|queue| queue.spec.max_run_time().map(|limit| (limit, queue.spec.max_time.as_str())));
+        let of_person = most.filter(|_| !without_limit).and_then(|text| Some((duration::parse(text).ok()?, text)));
+        let Some((_, text)) = of_queue.into_iter().chain(of_person).min() else { return };
+        let text = text.to_owned();
+        set(object, path, &text);
     }
 
     /// Refuses what the queue does not take, and queues that cannot be.
@@ -265,6 +275,6 @@ fn check_guarantees<'a>(request: &Request<'_>, name: &str, parent: &Queue, child
     Ok(())
 }
 
-fn refused(request: &Request<'_>, why: &str) -> ApiError {
+pub(super) fn refused(request: &Request<'_>, why: &str) -> ApiError {
     ApiError::forbidden_to(request.resource.about(request.name), why)
 }

@@ -170,3 +170,102 @@ async fn queues_above_one_another_hold_together() {
         stage.delete(&format!("{QUEUES}/{name}")).await.ok();
     }
 }
+
+const POLICIES: &str = "/apis/compute.fermion.dev/v1alpha1/resourcepolicies";
+
+async fn policy(stage: &Stage, name: &str, spec: Value) {
+    let policy = json!({"apiVersion": "compute.fermion.dev/v1alpha1", "kind": "ResourcePolicy", "metadata": {"name": name}, "spec": spec});
+    stage.post(POLICIES, &policy).await.ok();
+}
+
+fn refused(answer: &Answer, words: &str) {
+    assert_eq!(answer.code, StatusCode::FORBIDDEN, "{answer:?}");
+    assert!(answer.message().contains(words), "{}\nwithout {words}", answer.message());
+}
+
+#[tokio::test]
+async fn a_policy_says_how_important_large_and_long_work_of_a_person_may_be() {
+    let stage = Stage::new().await;
+    queue(&stage, "short", json!({"maxTime": "2h"})).await.ok();
+    submit(&stage, "TrainingJob", "before", json!({"priority": 50})).await.ok();
+    let entitlement = json!({"maxPriority": 10, "urgent": false, "podsPerWorkload": 2, "maxDuration": "1d", "idleTimeout": "1h"});
+    policy(&stage, "all", json!({"default": true, "entitlement": entitlement})).await;
+    for kind in ["TrainingJob", "Workload", "DevEnvironment"] {
+        let most = "you can give work a priority of 10 at most, and spec.priority is 11; a ResourceTicket asks for more";
+        refused(&submit(&stage, kind, "high", json!({"priority": 11})).await, &format!("by the resource policy \"all\" {most}"));
+        refused(&submit(&stage, kind, "urgent", json!({"scheduling": {"urgent": true}})).await, "you cannot call work urgent");
+        // What says nothing of its time gets the shorter of what queue and policy allow.
+        let span = |object: &Value| match kind {
+            "TrainingJob" => object["spec"]["runPolicy"]["maxDuration"].clone(),
+            _ => object["spec"]["maxDuration"].clone(),
+        };
+        assert_eq!(span(&submit(&stage, kind, "day", json!({"priority": 10})).await.ok()), "1d", "{kind}");
+        assert_eq!(span(&submit(&stage, kind, "hours", json!({"queue": "short"})).await.ok()), "2h", "{kind}");
+        let long = if kind == "TrainingJob" { json!({"runPolicy": {"maxDuration": "2d"}}) } else { json!({"maxDuration": "2d"}) };
+        let field = if kind == "TrainingJob" { "spec.runPolicy.maxDuration" } else { "spec.maxDuration" };
+        refused(&submit(&stage, kind, "long", long).await, &format!("1d is the most you can have, and {field} is 2d"));
+    }
+    refused(
+        &submit(&stage, "InferenceService", "service", json!({})).await,
+        "nothing of yours can run longer than 1d, and this has no end",
+    );
+    let template = json!({"spec": {"containers": [{"name": "main", "image": "x:1"}]}});
+    let three = json!({"roles": [{"name": "worker", "replicas": 3, "template": template}]});
+    refused(&submit(&stage, "TrainingJob", "three", three).await, "a workload of yours can have 2 pods at most, and this one has 3");
+    let idle = submit(&stage, "DevEnvironment", "idle", json!({})).await.ok();
+    assert_eq!(idle["spec"]["idleStopAfter"], "1h");
+    refused(&submit(&stage, "DevEnvironment", "lazy", json!({"idleStopAfter": "90m"})).await, "1h is the most you can have");
+    let cleared = stage.merge(&format!("{AI}/devenvironments/idle"), &json!({"spec": {"idleStopAfter": null}})).await.ok();
+    assert_eq!(cleared["spec"]["idleStopAfter"], "1h");
+    // What was there before can be changed, but not to more.
+    stage.merge(&format!("{AI}/trainingjobs/before"), &json!({"spec": {"priority": 40}})).await.ok();
+    refused(&stage.merge(&format!("{AI}/trainingjobs/before"), &json!({"spec": {"priority": 41}})).await, "spec.priority is 41");
+    let second = json!({
+        "apiVersion": "compute.fermion.dev/v1alpha1", "kind": "ResourcePolicy", "metadata": {"name": "second"},
+        "spec": {"default": true, "entitlement": {}},
+    });
+    let words = "resource policy \"all\" is the default policy; set its spec.default to false first";
+    refused(&stage.post(POLICIES, &second).await, words);
+    stage.merge(&format!("{POLICIES}/all"), &json!({"spec": {"entitlement": {"running": 3}}})).await.ok();
+    // A policy for the person goes before the default.
+    policy(&stage, "mine", json!({"subjects": {"users": ["admin"]}, "entitlement": {"maxPriority": 100}})).await;
+    submit(&stage, "InferenceService", "service", json!({"priority": 100})).await.ok();
+}
+
+#[tokio::test]
+async fn a_policy_says_how_much_of_a_person_may_wait() {
+    let stage = Stage::new().await;
+    let limits = json!({"pending": 2, "pendingResources": {"cpu": "3"}});
+    policy(&stage, "all", json!({"default": true, "entitlement": limits})).await;
+    let asks = |cpu: &str| {
+        let container = json!({"name": "main", "image": "x:1", "resources": {"requests": {"cpu": cpu}}});
+        json!({"roles": [{"name": "worker", "replicas": 2, "template": {"spec": {"containers": [container]}}}]})
+    };
+    submit(&stage, "TrainingJob", "first", asks("1")).await.ok();
+    refused(
+        &submit(&stage, "TrainingJob", "large", asks("1")).await,
+        "what waits of yours would ask for 4 of cpu together, and it can for 3",
+    );
+    submit(&stage, "DevEnvironment", "second", json!({})).await.ok();
+    let third = "2 workloads of yours wait already, and 2 can at once; submit again when one has started";
+    refused(&submit(&stage, "TrainingJob", "third", asks("100m")).await, third);
+    // Others are not meant, and what is suspended does not wait.
+    let bob = token(&stage.api, "bob").await;
+    let body = work("TrainingJob", "his", asks("1")).to_string();
+    call(&stage.api, &bob, Method::POST, &address("TrainingJob"), "application/json", body).await.ok();
+    stage.merge(&format!("{AI}/devenvironments/second"), &json!({"spec": {"suspend": true}})).await.ok();
+    submit(&stage, "TrainingJob", "third", asks("100m")).await.ok();
+    stage.merge(&format!("{AI}/trainingjobs/first/status"), &json!({"status": {"phase": "Running"}})).await.ok();
+    submit(&stage, "TrainingJob", "large", asks("1")).await.ok();
+    // A ticket that was approved gives more, in its project.
+    let ticket = json!({
+        "apiVersion": "compute.fermion.dev/v1alpha1", "kind": "ResourceTicket", "metadata": {"name": "more"},
+        "spec": {"asked": {"pending": 1, "pendingResources": {"cpu": "10"}}, "span": {"until": "2999-01-01T00:00:00Z"}},
+    });
+    let tickets = "/apis/compute.fermion.dev/v1alpha1/namespaces/default/resourcetickets";
+    stage.post(tickets, &ticket).await.ok();
+    refused(&submit(&stage, "TrainingJob", "fourth", asks("1")).await, "2 workloads of yours wait already");
+    let approved = json!({"status": {"phase": "Active", "decidedGeneration": 1, "decision": {"verdict": "Approved"}}});
+    stage.merge(&format!("{tickets}/more/status"), &approved).await.ok();
+    submit(&stage, "TrainingJob", "fourth", asks("1")).await.ok();
+}

@@ -8,7 +8,7 @@ use fermion_api::ai::scheduling::EnvironmentKind;
 use fermion_api::compute::entitlement::Entitlement;
 use fermion_api::compute::queue::{JobOrder, QueueState};
 use fermion_api::compute::quota::SubjectKind;
-use fermion_api::compute::resource_policy::Phase;
+use fermion_api::compute::resource_policy;
 use fermion_api::compute::scheduling_policy::{self, Backfill, Placement, SchedulingPolicySpec};
 use fermion_api::compute::time_window::{self, Day, WeeklySpan};
 use fermion_api::compute::{Pool, Queue, Quota, ResourcePolicy, ResourceTicket, SchedulingPolicy, TimeWindow};
@@ -103,7 +103,8 @@ impl<'a> Ruling<'a> {
         let mut done: BTreeSet<&str> = BTreeSet::new();
         for ((user, project), whom) in people {
             let base = self.entitlement(whom, now);
-            let mine: Vec<&Arc<ResourceTicket>> = self.tickets.iter().filter(|ticket| is_for(ticket, whom) && ticket.holds(now)).collect();
+            let mine: Vec<&Arc<ResourceTicket>> =
+                self.tickets.iter().filter(|ticket| ticket.is_for(&whom.user, &whom.groups) && ticket.holds(now)).collect();
             if done.insert(user) {
                 limit(&mut rules, Subject::Person(user.to_owned()), base, &mine);
             }
@@ -119,18 +120,10 @@ impl<'a> Ruling<'a> {
         rules
     }
 
-    /// What policies give a person: a special one that names them, else one that names a group
-    /// of theirs, else the default.
+    /// What policies give a person.
     fn entitlement(&self, whom: &Whom, now: Timestamp) -> Option<&'a Entitlement> {
-        let mut active: Vec<&'a Arc<ResourcePolicy>> =
-            self.resource_policies.iter().filter(|policy| policy.spec.phase(now) == Phase::Active).collect();
-        active.sort_by_key(|policy| policy.name_any());
-        let special = |policy: &&&'a Arc<ResourcePolicy>| !policy.spec.default;
-        let by_name = active.iter().filter(special).find(|policy| policy.spec.subjects.users.contains(&whom.user));
-        let by_group =
-            || active.iter().filter(special).find(|policy| whom.groups.iter().any(|group| policy.spec.subjects.groups.contains(group)));
-        let default = || active.iter().find(|policy| policy.spec.default);
-        by_name.or_else(by_group).or_else(default).map(|policy| &policy.spec.entitlement)
+        let policies = self.resource_policies.iter().map(AsRef::as_ref);
+        resource_policy::policy_of(policies, &whom.user, &whom.groups, now).map(|policy| &policy.spec.entitlement)
     }
 }
 
@@ -165,14 +158,6 @@ fn limit(rules: &mut plan::Rules, subject: Subject, base: Option<&Entitlement>, 
     }
     if running.is_some() {
         rules.policies.push((subject, Policy { running_max: running, ..Policy::default() }));
-    }
-}
-
-fn is_for(ticket: &ResourceTicket, whom: &Whom) -> bool {
-    match (&ticket.spec.user, &ticket.spec.group) {
-        (Some(user), _) => *user == whom.user,
-        (None, Some(group)) => whom.groups.contains(group),
-        (None, None) => ticket.annotations().get(labels::CREATED_BY) == Some(&whom.user),
     }
 }
 
