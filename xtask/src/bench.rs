@@ -10,6 +10,7 @@ mod generator;
 mod growth;
 mod idle;
 mod kubernetes;
+mod live;
 mod place;
 mod platform;
 mod podman;
@@ -45,6 +46,8 @@ pub(crate) struct BenchArguments {
     no_build: bool,
     #[command(flatten)]
     growth: growth::GrowthArguments,
+    #[command(flatten)]
+    live: live::LiveArguments,
     /// Where data is kept meanwhile; decides which disk is measured
     #[arg(long, value_name = "DIRECTORY", default_value_os_t = std::env::temp_dir())]
     directory: PathBuf,
@@ -122,8 +125,15 @@ impl Name {
 pub(crate) fn run(arguments: BenchArguments) -> Result<()> {
     let console = Console::new();
     if let Some(experiment) = arguments.name.and_then(Name::experiment) {
+        if arguments.live.live {
+            if !arguments.no_build {
+                build(&console)?;
+            }
+            return live::run(&console, &Programs::built(), &arguments.directory, experiment, &arguments.live);
+        }
         return scheduler::run(&console, experiment, arguments.json, !arguments.no_build);
     }
+    anyhow::ensure!(!arguments.live.live, "only sched-throughput and sched-admission can run --live");
     let names = arguments.name.map_or(Name::USUAL.to_vec(), |name| vec![name]);
     packages::install(&console, &packages::TO_RUN)?;
     for name in &names {

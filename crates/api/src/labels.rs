@@ -47,7 +47,7 @@ pub const BMC_MAC: &str = "compute.fermion.dev/bmc-mac";
 pub const FAKE_NODE: &str = "fermion.dev/fake-node";
 /// Annotation of such a node that makes it not ready, with the reason people read.
 pub const FAKE_NODE_DOWN: &str = "fermion.dev/fake-node-down";
-/// Annotation of a pod on such a node: how long it runs, such as `30s`; for ever when missing.
+/// Annotation of a pod on such a node: how long it runs, such as `30s` or `500ms`; for ever when missing.
 pub const FAKE_RUN_TIME: &str = "fermion.dev/fake-run-time";
 /// Annotation of a pod on such a node: the exit code it ends with; 0 when missing.
 pub const FAKE_EXIT_CODE: &str = "fermion.dev/fake-exit-code";

@@ -18,6 +18,7 @@ mod growth;
 mod kubernetes;
 mod load;
 mod platform;
+mod scheduling;
 mod sightings;
 mod start;
 mod target;
@@ -52,6 +53,8 @@ enum Benchmark {
     Growth(growth::GrowthArguments),
     /// Waits until kube-apiserver is ready
     WaitKubernetes(kubernetes::PeerArguments),
+    /// From submission to binding on simulated nodes, or to the end of the work in queues
+    Scheduling(scheduling::SchedulingArguments),
     /// From a pod's submission to its running container, beside bare CRI calls and podman
     Start(start::StartArguments),
 }
@@ -89,6 +92,7 @@ async fn run(benchmark: Benchmark) -> anyhow::Result<Figures> {
         Benchmark::Etcd(arguments) => api::measure(&arguments).await?,
         Benchmark::Fill(arguments) => api::fill(&arguments).await.map(|()| Vec::new())?,
         Benchmark::Growth(arguments) => return growth::run(&arguments).await.map(Figures::Alone),
+        Benchmark::Scheduling(arguments) => return scheduling::run(&arguments).await.map(Figures::Alone),
         Benchmark::WaitKubernetes(arguments) => kubernetes::wait_until_ready(&arguments).await.map(|()| Vec::new())?,
         Benchmark::Start(arguments) => start::measure(arguments).await?,
     }))

@@ -10,7 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use futures::future::Either;
-use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST};
 use http::{HeaderValue, Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
@@ -35,6 +35,9 @@ const ERROR_BYTES_MAX: usize = 500;
 
 /// Tries to change one object that others change as well.
 const UPDATE_TRIES_MAX: usize = 10_000;
+
+/// The media type of answers that hold objects' metadata and nothing else of them.
+const METADATA: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
 
 /// Protocols, as TLS names them (RFC 7301 section 6, RFC 9113 section 3.1).
 const HTTP1: &[u8] = b"http/1.1";
@@ -107,6 +110,14 @@ impl Platform {
         Ok(Http { sender, host, authorization: self.authorization.clone() })
     }
 
+    /// The body of a watch that tells of objects' metadata alone, from a version on.
+    pub(crate) async fn watch_metadata(&self, path: &str) -> anyhow::Result<Streamed> {
+        let mut http = self.connect().await?;
+        let response = http.send_accepting(Method::GET, path, Bytes::new(), Some(METADATA)).await?;
+        ensure!(response.status() == StatusCode::OK, "watching {path}: {}", response.status());
+        Ok(Streamed { body: response.into_body(), _http: http })
+    }
+
     /// Lines of a watch from a version on.
     pub(crate) async fn watch_lines(&self, collection: &str, version: &str) -> anyhow::Result<Lines> {
         let mut http = self.connect().await?;
@@ -114,6 +125,25 @@ impl Platform {
         let response = http.send(Method::GET, &path, Bytes::new()).await?;
         ensure!(response.status() == StatusCode::OK, "watching {collection}: {}", response.status());
         Ok(Lines { body: response.into_body(), buffer: Vec::new(), _http: http })
+    }
+}
+
+/// A streamed answer.
+pub(crate) struct Streamed {
+    body: Incoming,
+    /// The connection lasts as long as the answer is read.
+    _http: Http,
+}
+
+impl Streamed {
+    /// What came next; `None` when the answer is over.
+    pub(crate) async fn next(&mut self) -> anyhow::Result<Option<Bytes>> {
+        while let Some(frame) = self.body.frame().await {
+            if let Ok(data) = frame.context("the watch broke")?.into_data() {
+                return Ok(Some(data));
+            }
+        }
+        Ok(None)
     }
 }
 
@@ -146,6 +176,16 @@ impl Lines {
 
 impl Http {
     async fn send(&mut self, method: Method, path: &str, body: Bytes) -> anyhow::Result<http::Response<Incoming>> {
+        self.send_accepting(method, path, body, None).await
+    }
+
+    async fn send_accepting(
+        &mut self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+        accept: Option<&'static str>,
+    ) -> anyhow::Result<http::Response<Incoming>> {
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = method;
         *request.uri_mut() = path.parse().with_context(|| format!("{path} is no path"))?;
@@ -153,6 +193,7 @@ impl Http {
         headers.insert(HOST, self.host.clone());
         headers.insert(AUTHORIZATION, self.authorization.clone());
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.extend(accept.map(|accept| (ACCEPT, HeaderValue::from_static(accept))));
         answered("waiting for the connection", self.sender.ready()).await?;
         answered(path, self.sender.send_request(request)).await
     }

@@ -13,7 +13,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
-use self::values::{Value, Values};
+pub(super) use self::values::Value;
+use self::values::Values;
 use super::api::SETTLING;
 use super::generator;
 use super::kubernetes::{self, Kubernetes};

@@ -88,8 +88,17 @@ pub(super) fn shared_mb(pids: &[u32]) -> Result<f64> {
 
 /// Memory of a process that is in the machine's memory now, shared program text included.
 pub(super) fn resident_mb(pid: u32) -> Result<f64> {
+    status_mb(pid, "VmRSS:")
+}
+
+/// The most memory that the process has had at once.
+pub(super) fn peak_mb(pid: u32) -> Result<f64> {
+    status_mb(pid, "VmHWM:")
+}
+
+fn status_mb(pid: u32, name: &str) -> Result<f64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).context("the process has ended")?;
-    let kb = kb_of(&status, "VmRSS:").context("/proc/PID/status has no VmRSS")?;
+    let kb = kb_of(&status, name).with_context(|| format!("/proc/PID/status has no {name}"))?;
     Ok(kb * 1024.0 / 1e6)
 }
 
@@ -98,7 +107,7 @@ fn kb_of(status: &str, name: &str) -> Option<f64> {
 }
 
 /// Time that all threads of a process have run so far.
-fn processor_time(pid: u32) -> Result<Duration> {
+pub(super) fn processor_time(pid: u32) -> Result<Duration> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).context("the process has ended")?;
     let ticks = processor_ticks(&stat).context("/proc/PID/stat cannot be read")?;
     Ok(TICK * u32::try_from(ticks).context("the process has run for years")?)

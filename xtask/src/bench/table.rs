@@ -80,12 +80,26 @@ pub(super) fn text(rows: &[Row]) -> String {
         columns.insert(3, column("on PostgreSQL", Right, rows, |row| row.postgres.map_or_else(|| "-".to_owned(), digits)));
         columns.push(column("ratio on PostgreSQL", Right, rows, |row| ratio(row, row.postgres)));
     }
-    let mut lines: Vec<String> = (0..=rows.len()).map(|line| row_of(&columns, |column| column.0[line].clone())).collect();
+    markdown(&columns, rows.len() + 1)
+}
+
+/// A table of any cells, the first row its head; the first column and the last hold words.
+pub(super) fn of_cells(rows: &[Vec<String>]) -> String {
+    let count = rows.first().map_or(0, Vec::len);
+    let align = |place: usize| if place == 0 || place + 1 == count { Align::Left } else { Align::Right };
+    let cells = |place: usize| rows.iter().map(|row| row.get(place).cloned().unwrap_or_default()).collect();
+    let columns: Vec<Column> = (0..count).map(|place| (cells(place), align(place))).collect();
+    markdown(&columns, rows.len())
+}
+
+/// The columns' cells line by line, with a rule below the first.
+fn markdown(columns: &[Column], lines: usize) -> String {
+    let mut lines: Vec<String> = (0..lines).map(|line| row_of(columns, |column| column.0[line].clone())).collect();
     let rule = columns.iter().map(|(cells, align)| {
         let width = width(cells);
-        if *align == Right { format!("{}:", "-".repeat(width + 1)) } else { "-".repeat(width + 2) }
+        if *align == Align::Right { format!("{}:", "-".repeat(width + 1)) } else { "-".repeat(width + 2) }
     });
-    lines.insert(1, format!("|{}|", rule.collect::<Vec<_>>().join("|")));
+    lines.insert(1.min(lines.len()), format!("|{}|", rule.collect::<Vec<_>>().join("|")));
     lines.join("\n")
 }
 
@@ -108,7 +122,7 @@ fn row_of(columns: &[Column], cell: impl Fn(&Column) -> String) -> String {
 }
 
 /// Three digits that mean something.
-fn digits(value: f64) -> String {
+pub(super) fn digits(value: f64) -> String {
     match value.abs() {
         value if value >= 100.0 => format!("{value:.0}"),
         value if value >= 10.0 => format!("{value:.1}"),

@@ -33,6 +33,8 @@ pub(super) struct Runner {
     /// When to look at which pod again, and the same by pod.
     dues: BTreeSet<(Timestamp, Key)>,
     due_of: HashMap<Key, Timestamp>,
+    /// When pods that run were started, by uid: their status knows the second alone.
+    starts: HashMap<String, Timestamp>,
 }
 
 /// What comes next in a pod's life.
@@ -47,7 +49,7 @@ enum Step {
 
 impl Runner {
     pub(super) fn new(client: Client, pods: Cache<Pod>, nodes: Cache<Node>) -> Self {
-        Self { client, pods, nodes, dues: BTreeSet::new(), due_of: HashMap::new() }
+        Self { client, pods, nodes, dues: BTreeSet::new(), due_of: HashMap::new(), starts: HashMap::new() }
     }
 
     pub(super) async fn run(mut self, sweep: Duration, shutdown: Shutdown) {
@@ -77,10 +79,15 @@ impl Runner {
             while steps.len() < REQUESTS_AT_ONCE
                 && let Some(pod) = self.next_due(Timestamp::now())
             {
-                match step(&pod, Timestamp::now()) {
-                    Step::Nothing => {}
+                let now = Timestamp::now();
+                let began = pod.metadata.uid.as_ref().and_then(|uid| self.starts.get(uid)).copied();
+                match step(&pod, now, began) {
+                    Step::Nothing => self.forget_start(&pod),
                     Step::WaitUntil(at) => self.look_at(at, key(&pod)),
                     step => {
+                        if began.is_none() && runs_for_a_time(&pod) {
+                            self.starts.extend(pod.metadata.uid.clone().map(|uid| (uid, now)));
+                        }
                         let client = self.client.clone();
                         steps.push(async move {
                             let answer = act(client, &pod, step).await;
@@ -104,11 +111,18 @@ impl Runner {
     fn heard(&mut self, change: &crate::cache::Change<Pod>) {
         let key = key(&change.object);
         if change.gone {
+            self.forget_start(&change.object);
             if let Some(at) = self.due_of.remove(&key) {
                 self.dues.remove(&(at, key));
             }
         } else if change.object.spec.as_ref().is_some_and(|spec| spec.node_name.is_some()) {
             self.look_at(Timestamp::now(), key);
+        }
+    }
+
+    fn forget_start(&mut self, pod: &Pod) {
+        if let Some(uid) = &pod.metadata.uid {
+            self.starts.remove(uid);
         }
     }
 
@@ -176,8 +190,22 @@ async fn act(client: Client, pod: &Pod, step: Step) -> Result<(), Error> {
     }
 }
 
-/// What comes next for a pod on a simulated node.
-fn step(pod: &Pod, now: Timestamp) -> Step {
+/// Whether the pod ends by itself.
+fn runs_for_a_time(pod: &Pod) -> bool {
+    pod.annotations().contains_key(labels::FAKE_RUN_TIME) && !pod::ended(pod)
+}
+
+/// How long a pod runs: a span as everywhere, or milliseconds such as `500ms`.
+fn run_time(text: &str) -> Result<Duration, String> {
+    match text.strip_suffix("ms").map(str::parse) {
+        Some(Ok(milliseconds)) => Ok(Duration::from_millis(milliseconds)),
+        Some(Err(_)) | None => duration::parse(text).map_err(|problem| format!("{problem}, or 500ms")),
+    }
+}
+
+/// What comes next for a pod on a simulated node, which was started at `began` as far as that is known
+/// better than its status says.
+fn step(pod: &Pod, now: Timestamp, began: Option<Timestamp>) -> Step {
     if pod.metadata.deletion_timestamp.is_some() {
         return Step::Remove;
     }
@@ -186,8 +214,9 @@ fn step(pod: &Pod, now: Timestamp) -> Step {
     }
     let started = pod.status.as_ref().and_then(|status| status.start_time.as_ref()).map(|time| time.0);
     let Some(started) = started.filter(|_| pod::phase(pod) == "Running") else { return Step::Report(running(pod, now)) };
-    let Some(run_time) = pod.annotations().get(labels::FAKE_RUN_TIME) else { return Step::Nothing };
-    let end = duration::parse(run_time).map(|span| started.saturating_add(span).unwrap_or(Timestamp::MAX));
+    let Some(text) = pod.annotations().get(labels::FAKE_RUN_TIME) else { return Step::Nothing };
+    let started = began.filter(|began| began.as_second() == started.as_second()).unwrap_or(started);
+    let end = run_time(text).map(|span| started.saturating_add(span).unwrap_or(Timestamp::MAX));
     match end {
         Ok(end) if end > now => Step::WaitUntil(end),
         Ok(_) => Step::Report(ended(pod, started, now)),
@@ -259,7 +288,7 @@ mod tests {
 
     /// The pod after a step.
     fn after(mut pod: Pod, now: i64) -> Pod {
-        let Step::Report(status) = step(&pod, at(now)) else { panic!("{:?}", step(&pod, at(now))) };
+        let Step::Report(status) = step(&pod, at(now), None) else { panic!("{:?}", step(&pod, at(now), None)) };
         let mut merged = serde_json::to_value(pod.status.take().unwrap_or_default()).expect("JSON");
         for (field, value) in status.as_object().expect("an object") {
             merged[field] = value.clone();
@@ -279,10 +308,10 @@ mod tests {
                 after(pod(annotations, json!({"phase": "Pending", "conditions": [{"type": "PodScheduled", "status": "True"}]})), 100);
             assert!(pod::phase(&running) == "Running" && pod::ready(&running));
             assert_eq!(running.status.as_ref().and_then(|status| status.conditions.as_ref()).map(Vec::len), Some(4));
-            assert_eq!(step(&running, at(129)), Step::WaitUntil(at(130)));
+            assert_eq!(step(&running, at(129), None), Step::WaitUntil(at(130)));
             let ended = after(running, 131);
             assert_eq!(pod::phase(&ended), phase);
-            assert_eq!(step(&ended, at(1_000)), Step::Nothing);
+            assert_eq!(step(&ended, at(1_000), None), Step::Nothing);
             if let Some(code) = code {
                 assert_eq!(pod::exit(&ended).expect("an exit").code.to_string(), code);
             }
@@ -290,12 +319,23 @@ mod tests {
     }
 
     #[test]
+    fn a_run_time_below_a_second_is_kept() {
+        let milliseconds = |count| Timestamp::from_millisecond(count).expect("in range");
+        let running = after(pod(json!({"fermion.dev/fake-run-time": "200ms"}), json!({"phase": "Pending"})), 100);
+        let began = Some(milliseconds(100_900));
+        assert_eq!(step(&running, milliseconds(101_000), began), Step::WaitUntil(milliseconds(101_100)));
+        assert!(matches!(step(&running, milliseconds(101_100), began), Step::Report(_)));
+        assert!(matches!(step(&running, milliseconds(101_000), None), Step::Report(_)), "after a restart the second is what is known");
+        assert!(matches!(step(&running, milliseconds(101_000), Some(milliseconds(42))), Step::Report(_)), "the start of another pod");
+    }
+
+    #[test]
     fn a_pod_without_a_time_runs_for_ever_and_leaves_when_it_is_deleted() {
         let running = after(pod(json!({}), json!({"phase": "Pending"})), 100);
-        assert_eq!(step(&running, at(1_000_000)), Step::Nothing);
+        assert_eq!(step(&running, at(1_000_000), None), Step::Nothing);
         let mut leaving = running;
         leaving.metadata.deletion_timestamp = Some(Time(at(200)));
-        assert_eq!(step(&leaving, at(200)), Step::Remove);
+        assert_eq!(step(&leaving, at(200), None), Step::Remove);
     }
 
     #[test]

@@ -10,15 +10,15 @@ const HEAD: &str = "server,objects,metric,unit,value";
 
 /// One value, as the load generator prints it.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
-pub(super) struct Value {
-    pub(super) metric: String,
-    pub(super) unit: String,
+pub(in crate::bench) struct Value {
+    pub(in crate::bench) metric: String,
+    pub(in crate::bench) unit: String,
     #[serde(rename = "value")]
-    pub(super) number: f64,
+    pub(in crate::bench) number: f64,
 }
 
 impl Value {
-    pub(super) fn of(metric: &str, unit: &str, number: f64) -> Self {
+    pub(in crate::bench) fn of(metric: &str, unit: &str, number: f64) -> Self {
         Self { metric: metric.to_owned(), unit: unit.to_owned(), number }
     }
 }

@@ -70,7 +70,7 @@ pub(crate) fn measure() -> Result<Report> {
         eprintln!("{what}: {} starts/s", rate(middle.starts));
     }
     let heading = "who may start: in memory and virtual time, processor time of one thread; the median of five runs";
-    Ok(Report { name: "sched-admission", sections: vec![(heading.to_owned(), table)], runs })
+    Ok(Report { name: "sched-admission", made_up: false, sections: vec![(heading.to_owned(), table)], runs })
 }
 
 fn quantile_us(sorted: &[Duration], part: f64) -> f64 {

@@ -55,5 +55,5 @@ pub(crate) fn measure(arguments: &InflationArguments, traces: &Path) -> Result<R
         ("aims", report::aims(&measured)),
     ];
     let sections = sections.into_iter().filter(|section| !section.1.is_empty()).map(|(name, table)| (name.to_owned(), table)).collect();
-    Ok(Report { name: "sched-inflation", sections, runs: report::runs(&measured) })
+    Ok(Report { name: "sched-inflation", made_up: there.is_empty(), sections, runs: report::runs(&measured) })
 }

@@ -37,7 +37,8 @@ pub(crate) fn measure(arguments: &JctArguments, traces: &Path) -> Result<Report>
         let jobs = if setting.trace == "muri" { jobs::muri(traces) } else { jobs::elasticflow(traces, setting.trace) }?;
         settings.push((setting, jobs));
     }
-    if settings.is_empty() {
+    let made_up = settings.is_empty();
+    if made_up {
         eprintln!("no trace is there: made-up jobs instead");
         settings.push((MADE_UP, jobs::synthetic(FIRST_SEED, MADE_UP_JOBS, MADE_UP.cards)));
     }
@@ -54,5 +55,5 @@ pub(crate) fn measure(arguments: &JctArguments, traces: &Path) -> Result<Report>
         sections.push((format!("{}: aims", setting.trace), report::aims(&setting, &jobs, &measured)));
         report::runs(&mut runs, &setting, &jobs, &measured);
     }
-    Ok(Report { name: "sched-jct", sections, runs })
+    Ok(Report { name: "sched-jct", made_up, sections, runs })
 }

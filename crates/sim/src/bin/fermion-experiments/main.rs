@@ -59,6 +59,8 @@ struct Report {
     /// Of the CSV file.
     name: &'static str,
     sections: Vec<Section>,
+    /// Whether what it ran on was made up, because the recorded traces are not there.
+    made_up: bool,
     /// Each run's figures.
     runs: Table,
 }
@@ -92,6 +94,10 @@ fn run(arguments: &Arguments) -> Result<()> {
         }
     }
     let Some(folder) = &arguments.csv else { return Ok(()) };
+    if report.made_up {
+        eprintln!("{}.csv is left as it is: it holds figures of recorded traces", report.name);
+        return Ok(());
+    }
     let path = folder.join(format!("{}.csv", report.name));
     std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     std::fs::write(&path, report.runs.csv()?).with_context(|| format!("cannot write {}", path.display()))
