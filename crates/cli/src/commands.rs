@@ -51,7 +51,7 @@ pub(crate) async fn run(arguments: Arguments) -> Outcome<Exit> {
         Command::Backup(options) => store::backup(options, connection.home).await,
         Command::Restore(options) => store::restore(options, connection.home).await,
         Command::Store(command) => store::run(command, connection.home).await,
-        Command::Sim(options) => sim::run(&options),
+        Command::Sim(options) => sim::run(&options, &connection).await,
         Command::Completion(options) => completion::run(&options),
         Command::Login(options) => login::run(options, &connection).await,
         Command::Run(options) => run::run(options, &connection.session()?).await,

@@ -14,11 +14,12 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
 use fermion_scheduler::cluster::Cluster;
+use fermion_scheduler::device::Models;
 use fermion_scheduler::engine::{Backfill, Engine, Millis};
 use fermion_scheduler::scoring::{Mix, Placement};
 
 use self::change::Change;
-use self::description::Nodes;
+use self::description::{Description, Nodes};
 use self::queues::Course;
 use crate::experiments::{jct, steady};
 use crate::random::Random;
@@ -114,6 +115,21 @@ impl Study {
             work = Work::Owned(jobs::read_owned(Path::new(file_of_work))?);
         }
         ensure!(nodes.cards() > 0, "the cluster has no cards: work without them is not simulated");
+        Ok(Self { nodes, work, queue: Queue::default(), estimates: true, seed: 1 })
+    }
+
+    /// A cluster that was read elsewhere, and its work: `jobs`, or the file of this name.
+    ///
+    /// # Errors
+    /// When the cluster cannot be, or the file cannot be read.
+    pub fn of(cluster: Description, jobs: Result<Vec<Owned>, &Path>) -> Result<Self> {
+        let nodes = Nodes::described(cluster, Models::default())?;
+        ensure!(nodes.cards() > 0, "the cluster has no cards: work without them is not simulated");
+        let work = match jobs {
+            Ok(jobs) => Work::Owned(jobs),
+            Err(file) if nodes.queues.is_empty() => Work::Jobs(jobs::read(file)?),
+            Err(file) => Work::Owned(jobs::read_owned(file)?),
+        };
         Ok(Self { nodes, work, queue: Queue::default(), estimates: true, seed: 1 })
     }
 

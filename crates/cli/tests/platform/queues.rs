@@ -161,6 +161,18 @@ fn queues_have_back_what_they_are_promised_and_say_what_they_wait_for() {
     kubectl.apply(&job("third", 1, "1h", json!({"queue": "guest"})));
     kubectl.wait_field("default", "wl/third", "{.status.waiting.reason}", "QueueLimit");
 
+    // What another share would do with all this can be tried without a server.
+    let live = ["sim", "--cluster", "live", "--trace", "live", "--json", "--what-if", "add 1 nodes of 8 x h100-sxm5-80gb"];
+    let cases: Value = serde_json::from_str(&platform.run(&live).ok()).expect("JSON");
+    let cards: Vec<&Value> = cases.as_array().expect("cases").iter().map(|case| &case["cards"]).collect();
+    assert_eq!(cards, [&json!(16), &json!(24)], "{cases}");
+    let trial = platform.home().join("trial");
+    let told = platform.run(&["sim", "--cluster", "live", "--trace", "live", "--write", trial.to_str().expect("UTF-8")]).ok();
+    assert!(told.contains("3 workloads: 0 ended"), "{told}");
+    let file = |extension: &str| trial.with_extension(extension).to_str().expect("UTF-8").to_owned();
+    let described = platform.run(&["sim", "--cluster", &file("yaml"), "--trace", &file("csv")]).ok();
+    assert!(described.contains("guest") && described.contains("owner"), "{described}");
+
     // The owner needs one node: the least important guest gives it back, whatever its queue's priority.
     kubectl.apply(&job("mine", 1, "1h", json!({"queue": "owner"})));
     kubectl.wait_field("default", "tj/mine", "{.status.phase}", "Running");

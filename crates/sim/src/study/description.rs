@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result, ensure};
 use fermion_scheduler::device::{DEVICES_MAX, Device, Models};
 use fermion_scheduler::node::Facts;
 use fermion_scheduler::resource::ResourceId;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::queues::{self, Queue};
 use crate::trace::openb::Trace;
@@ -14,28 +14,39 @@ pub const NODES_MAX: usize = 100_000;
 const GIB: i64 = 1 << 30;
 
 /// A group of equal nodes, as a file describes it.
-#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-struct Group {
-    count: usize,
+pub struct Group {
+    pub count: usize,
     /// Cores of a node.
-    cpu: i64,
-    memory_gib: i64,
+    pub cpu: i64,
+    pub memory_gib: i64,
     #[serde(default)]
-    cards: usize,
+    pub cards: usize,
     #[serde(default)]
-    model: String,
+    pub model: String,
     /// Racks that the nodes stand in, in equal parts.
     #[serde(default)]
-    racks: usize,
+    pub racks: usize,
 }
 
-#[derive(Deserialize)]
+/// A cluster, as a file describes it.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields)]
-struct Description {
-    nodes: Vec<Group>,
+pub struct Description {
+    pub nodes: Vec<Group>,
     #[serde(default)]
-    queues: Vec<Queue>,
+    pub queues: Vec<Queue>,
+}
+
+impl Description {
+    /// The file that describes it.
+    ///
+    /// # Errors
+    /// When it cannot be written in YAML.
+    pub fn text(&self) -> Result<String> {
+        serde_yaml::to_string(self).context("the description cannot be written")
+    }
 }
 
 /// Nodes with their cards.
@@ -60,6 +71,14 @@ impl Nodes {
     pub fn parse(text: &str, models: Models) -> Result<Self> {
         let description: Description =
             serde_yaml::from_str(text).context("this is no description of a cluster: see docs/guides/simulate.md")?;
+        Self::described(description, models)
+    }
+
+    /// The same of a description that was read.
+    ///
+    /// # Errors
+    /// When it describes what cannot be.
+    pub fn described(description: Description, models: Models) -> Result<Self> {
         let mut nodes = Self { queues: description.queues, models, nodes: Vec::new(), made: 0 };
         for group in &description.nodes {
             nodes.add(group)?;

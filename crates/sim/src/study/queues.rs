@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result, bail, ensure};
 use fermion_scheduler::queue::{Config, Queues};
 use fermion_scheduler::resource::ResourceId;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::simulator::{Fate, Moment};
 use crate::statistics::{Summary, quantile};
@@ -12,7 +12,7 @@ use crate::statistics::{Summary, quantile};
 pub const QUEUES_MAX: usize = 1000;
 
 /// A queue, as a file describes it. Cards of all models count alike.
-#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Queue {
     pub name: String,

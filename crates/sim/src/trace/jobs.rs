@@ -9,7 +9,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
 use fermion_scheduler::engine::Millis;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// The most cards a job may ask for; a larger number is no number of cards.
 const CARDS_MAX: u32 = 1 << 16;
@@ -80,7 +80,7 @@ pub struct Owned {
     pub priority: i32,
 }
 
-#[derive(Deserialize)]
+#[derive(Serialize, Deserialize)]
 struct OwnedRow {
     submitted_s: f64,
     cards: u32,
@@ -89,6 +89,21 @@ struct OwnedRow {
     #[serde(default)]
     user: String,
     priority: Option<i32>,
+}
+
+/// Jobs as a file that [`read_owned`] reads.
+///
+/// # Errors
+/// When they cannot be written as CSV.
+pub fn write_owned(jobs: &[Owned]) -> Result<String> {
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    for Owned { job, queue, user, priority } in jobs {
+        let seconds = |millis: Millis| millis as f64 / 1000.0;
+        let (submitted_s, run_s) = (seconds(job.submitted_at), seconds(job.run_ms));
+        let (queue, user) = (queue.clone(), user.clone());
+        writer.serialize(OwnedRow { submitted_s, cards: job.cards, run_s, queue, user, priority: Some(*priority) })?;
+    }
+    Ok(String::from_utf8(writer.into_inner().context("CSV")?)?)
 }
 
 /// Jobs of a file of one's own that belong to queues: as [`read`], with a column `queue`, and
