@@ -48,6 +48,7 @@ mod extent;
 mod fact;
 mod filter;
 mod hub;
+mod labels;
 mod lease;
 mod list;
 mod migration;

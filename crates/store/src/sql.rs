@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 use serde_json::Value;
 
 use crate::filter::{FieldTerm, Filter, LabelIs, LabelTerm, Order};
+use crate::labels::{COUNTED_MAX, KEY_CHARS_MAX, VALUE_CHARS_MAX};
 use crate::list::ListQuery;
 
 /// Whose SQL is written.
@@ -103,11 +104,11 @@ impl Sql {
     }
 
     /// `SELECT namespace, name, revision, body` of one page, and one object more if there is one. At
-    /// `revision`, or as things are now.
-    pub(crate) fn page(dialect: Dialect, query: &ListQuery, revision: Option<u64>) -> Option<Self> {
+    /// `revision`, or as things are now; found by a label, if there is one to find them by.
+    pub(crate) fn page(dialect: Dialect, query: &ListQuery, revision: Option<u64>, label: Option<&LabelTerm>) -> Option<Self> {
         let mut sql = Self::new(dialect);
         sql.push("SELECT s.namespace, s.name, s.revision, l.body FROM ");
-        if !sql.matching(query, revision) {
+        if !sql.matching(query, revision, label) {
             return None;
         }
         sql.push(" ORDER BY ");
@@ -131,17 +132,31 @@ impl Sql {
     }
 
     /// `SELECT` the number of objects a query is about, after where its page begins.
-    pub(crate) fn count(dialect: Dialect, query: &ListQuery, revision: Option<u64>) -> Option<Self> {
+    pub(crate) fn count(dialect: Dialect, query: &ListQuery, revision: Option<u64>, label: Option<&LabelTerm>) -> Option<Self> {
         let mut sql = Self::new(dialect);
         sql.push("SELECT count(*) FROM ");
-        sql.matching(query, revision).then_some(sql)
+        sql.matching(query, revision, label).then_some(sql)
+    }
+
+    /// `SELECT` how many objects of the query's range each term's label names, up to [`COUNTED_MAX`].
+    pub(crate) fn label_counts(dialect: Dialect, query: &ListQuery, terms: &[&LabelTerm]) -> Option<Self> {
+        let mut sql = Self::new(dialect);
+        for (index, term) in terms.iter().enumerate() {
+            sql.push(if index == 0 { "SELECT " } else { ", " }).push("(SELECT count(*) FROM (SELECT 1 FROM labels WHERE ");
+            if !sql.range(query) {
+                return None;
+            }
+            sql.labelled(term);
+            sql.push(" LIMIT ").integer(i64::from(COUNTED_MAX)).push(") AS counted)");
+        }
+        Some(sql)
     }
 
     /// The same for a plain list, which needs nothing of the log; counts to `limit` and no further.
     pub(crate) fn bounded_count(dialect: Dialect, query: &ListQuery, revision: Option<u64>, limit: u64) -> Option<Self> {
         let mut sql = Self::new(dialect);
         sql.push("SELECT count(*) FROM (SELECT 1 FROM ");
-        if !sql.versions(query, revision) {
+        if !sql.versions(query, revision, None) {
             return None;
         }
         sql.push(" LIMIT ").integer(limit as i64).push(") AS counted");
@@ -149,11 +164,15 @@ impl Sql {
     }
 
     /// `s`, the versions in the query's range, and `l`, their rows of the log, where they match.
-    fn matching(&mut self, query: &ListQuery, revision: Option<u64>) -> bool {
-        if !self.versions(query, revision) {
+    fn matching(&mut self, query: &ListQuery, revision: Option<u64>, label: Option<&LabelTerm>) -> bool {
+        if !self.versions(query, revision, label) {
             return false;
         }
-        self.push(" JOIN log AS l ON l.revision = s.revision WHERE true");
+        match self.dialect {
+            // In this order.
+            Dialect::Sqlite => self.push(" CROSS JOIN log AS l ON l.revision = s.revision WHERE true"),
+            Dialect::Postgres => self.push(" JOIN log AS l ON l.revision = s.revision WHERE true"),
+        };
         self.filter(&query.filter);
         if let Some(search) = &query.search {
             self.search(search);
@@ -162,10 +181,27 @@ impl Sql {
     }
 
     /// `s`, the versions in the query's range.
-    fn versions(&mut self, query: &ListQuery, revision: Option<u64>) -> bool {
-        self.push("(SELECT namespace, name, revision FROM objects WHERE ");
-        if !self.range(query) {
-            return false;
+    fn versions(&mut self, query: &ListQuery, revision: Option<u64>, label: Option<&LabelTerm>) -> bool {
+        self.push("(SELECT namespace, name, revision FROM ");
+        match label {
+            None => {
+                self.push("objects WHERE ");
+                if !self.range(query) {
+                    return false;
+                }
+            }
+            Some(label) => {
+                // Each is looked up by its key: no plan can find another way.
+                self.push(
+                    "(SELECT namespace, name, (SELECT revision FROM objects WHERE objects.resource = labels.resource \
+                     AND objects.namespace = labels.namespace AND objects.name = labels.name) AS revision FROM labels WHERE ",
+                );
+                if !self.range(query) {
+                    return false;
+                }
+                self.labelled(label);
+                self.push(") AS named WHERE true");
+            }
         }
         if let Some(revision) = revision {
             let revision = revision as i64;
@@ -186,6 +222,33 @@ impl Sql {
         }
         self.push(") AS s");
         true
+    }
+
+    /// The condition of a label over the columns of `labels`, which are cut.
+    fn labelled(&mut self, term: &LabelTerm) {
+        self.push(" AND key = ").cut(&term.key, KEY_CHARS_MAX);
+        match &term.is {
+            LabelIs::In(values) if values.len() == 1 => {
+                self.push(" AND value = ").cut(&values[0], VALUE_CHARS_MAX);
+            }
+            LabelIs::In(values) => {
+                self.push(" AND value IN (");
+                for (index, value) in values.iter().enumerate() {
+                    self.push(if index > 0 { ", " } else { "" }).cut(value, VALUE_CHARS_MAX);
+                }
+                self.push(")");
+            }
+            LabelIs::Present | LabelIs::NotIn(_) | LabelIs::Absent => {}
+        }
+    }
+
+    /// A text's beginning, cut as the triggers of `labels` cut.
+    fn cut(&mut self, value: &str, chars: u32) -> &mut Self {
+        match self.dialect {
+            Dialect::Sqlite => self.push("substr(").text(value).push(", 1, "),
+            Dialect::Postgres => self.push("left(").text(postgres_json(value).unwrap_or_else(|| value.to_owned())).push(", "),
+        };
+        self.push(&chars.to_string()).push(")")
     }
 
     fn filter(&mut self, filter: &Filter) {

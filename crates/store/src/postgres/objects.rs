@@ -6,6 +6,8 @@ use tokio_postgres::Row;
 use super::schema::{EXTENT, read_extent};
 use super::session::Session;
 use crate::error::Error;
+use crate::filter::LabelTerm;
+use crate::labels::{Choice, choice, picked};
 use crate::list::{ListQuery, Page, REMAINING_MAX};
 use crate::object::{Key, Scope, Stored};
 use crate::sql::{Dialect, Sql};
@@ -23,8 +25,9 @@ pub(crate) const SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ON
 
 /// Reads a page of objects, in a transaction of its own.
 pub(super) async fn page(session: &Session, query: &ListQuery) -> Result<Page, Error> {
+    let label = label(session, query).await?;
     let extent = session.prepare(EXTENT).await.map_err(database)?;
-    let Some(sql) = Sql::page(Dialect::Postgres, query, query.at_revision) else {
+    let Some(sql) = Sql::page(Dialect::Postgres, query, query.at_revision, label) else {
         let extent = read_extent(&session.query(&extent, &[]).await.map_err(database)?)?;
         let revision = query.at_revision.unwrap_or(extent.newest);
         extent.check(revision)?;
@@ -32,7 +35,7 @@ pub(super) async fn page(session: &Session, query: &ListQuery) -> Result<Page, E
     };
     // All of the query, not only what follows the page before.
     let whole = ListQuery { start_after: None, ..query.clone() };
-    let total = if query.count { Sql::count(Dialect::Postgres, &whole, query.at_revision) } else { None };
+    let total = if query.count { Sql::count(Dialect::Postgres, &whole, query.at_revision, label) } else { None };
     // Prepared before, so that the transaction is one round trip.
     session.prepare(&sql.text).await.map_err(database)?;
     if let Some(total) = &total {
@@ -68,6 +71,21 @@ pub(super) async fn page(session: &Session, query: &ListQuery) -> Result<Page, E
     }
     session.run("COMMIT").await.map_err(database)?;
     Ok(page)
+}
+
+/// The label by which the query's objects are found, if there is one. Others may write meanwhile: any
+/// choice gives the same objects.
+async fn label<'a>(session: &Session, query: &'a ListQuery) -> Result<Option<&'a LabelTerm>, Error> {
+    let terms = match choice(query) {
+        Choice::None => return Ok(None),
+        Choice::Use(term) => return Ok(Some(term)),
+        Choice::Count(terms) => terms,
+    };
+    let Some(sql) = Sql::label_counts(Dialect::Postgres, query, &terms) else { return Ok(None) };
+    let rows = session.query_sql(&sql).await.map_err(database)?;
+    let Some(row) = rows.first() else { return Ok(None) };
+    let counts: Vec<u64> = (0..terms.len()).map(|column| row.get::<_, i64>(column) as u64).collect();
+    Ok(picked(query, &terms, &counts))
 }
 
 fn stored(row: &Row, scope: &Scope) -> Stored {

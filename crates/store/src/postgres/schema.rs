@@ -19,8 +19,9 @@ use crate::extent::Extent;
 use crate::migration::{Applied, Step, pending};
 
 /// Steps are never changed once released, only added.
-const STEPS: &[Step] = &[Step::Break(
-    "
+const STEPS: &[Step] = &[
+    Step::Break(
+        "
     CREATE TABLE log (
         revision bigint PRIMARY KEY,
         resource text COLLATE \"C\" NOT NULL,
@@ -67,7 +68,9 @@ const STEPS: &[Step] = &[Step::Break(
     CREATE TABLE marks (name text COLLATE \"C\" PRIMARY KEY, value bigint NOT NULL) WITH (fillfactor = 10);
     INSERT INTO marks (name, value) VALUES ('compacted', 0), ('revision', 0);
     ",
-)];
+    ),
+    Step::Addition(include_str!("labels.sql")),
+];
 
 /// The number under which servers that start at the same moment wait for each other.
 const MIGRATION_LOCK: i64 = 0x4645_524d_0001;

@@ -10,6 +10,8 @@ use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 
 use super::schema::extent;
 use crate::error::Error;
+use crate::filter::LabelTerm;
+use crate::labels::{Choice, choice, picked};
 use crate::list::{ListQuery, Page, REMAINING_MAX};
 use crate::object::{Key, Scope, Stored};
 use crate::sql::{Dialect, Param, Sql};
@@ -65,7 +67,8 @@ pub(super) fn page(connection: &mut Connection, query: &ListQuery) -> Result<Pag
     // The statement's own words for a revision cost something, also when nothing was written since.
     let back = (revision != extent.newest).then_some(revision);
     let mut page = Page::empty(revision, query.count);
-    let Some(sql) = Sql::page(Dialect::Sqlite, query, back) else { return Ok(page) };
+    let label = label(&transaction, query)?;
+    let Some(sql) = Sql::page(Dialect::Sqlite, query, back, label) else { return Ok(page) };
     page.items = matching(&transaction, &sql, &query.scope)?;
     if let Some(limit) = query.bound()
         && page.items.len() > limit
@@ -77,12 +80,30 @@ pub(super) fn page(connection: &mut Connection, query: &ListQuery) -> Result<Pag
     }
     if query.count {
         let whole = ListQuery { start_after: None, ..query.clone() };
-        page.total = match Sql::count(Dialect::Sqlite, &whole, back) {
+        page.total = match Sql::count(Dialect::Sqlite, &whole, back, label) {
             Some(sql) => Some(counted(&transaction, &sql)?),
             None => Some(0),
         };
     }
     Ok(page)
+}
+
+/// The label by which the query's objects are found, if there is one.
+fn label<'a>(connection: &Connection, query: &'a ListQuery) -> Result<Option<&'a LabelTerm>, Error> {
+    let terms = match choice(query) {
+        Choice::None => return Ok(None),
+        Choice::Use(term) => return Ok(Some(term)),
+        Choice::Count(terms) => terms,
+    };
+    let Some(sql) = Sql::label_counts(Dialect::Sqlite, query, &terms) else { return Ok(None) };
+    let counts = connection
+        .prepare_cached(&sql.text)
+        .map_err(database)?
+        .query_row(params_from_iter(sql.params.iter().map(value)), |row| {
+            (0..terms.len()).map(|column| row.get::<_, i64>(column).map(|count| count as u64)).collect::<rusqlite::Result<Vec<_>>>()
+        })
+        .map_err(database)?;
+    Ok(picked(query, &terms, &counts))
 }
 
 fn matching(connection: &Connection, sql: &Sql, scope: &Scope) -> Result<Vec<Stored>, Error> {

@@ -4,6 +4,8 @@
 //!   `previous` is the revision of the version it replaced, null where there was none.
 //! - `objects` names the newest version of each object that exists. Bodies stay in `log`, so that a
 //!   write carries its body to disk once.
+//! - `labels` finds objects by the labels of their newest version. Triggers of `objects` keep it, which
+//!   programs that do not know it set off as well (see [`crate::labels`]).
 //! - `facts` is append-only.
 //! - `leases` says who leads, under which token.
 //! - `marks` holds numbers of the store itself: `compacted`, the revision up to which the log has been
@@ -68,7 +70,11 @@ const STEPS: &[Step] = &[
     ) STRICT, WITHOUT ROWID;
     ",
     ),
+    Step::Addition(include_str!("labels.sql")),
 ];
+
+/// The step that added leases.
+const LEASES: u32 = 1;
 
 /// Brings the database up to date, one transaction for each step.
 pub(crate) fn migrate(connection: &Connection, now_us: i64) -> Result<(), Error> {
@@ -102,8 +108,7 @@ pub(crate) fn check(connection: &Connection) -> Result<bool, Error> {
     if applied.version == 0 {
         return Err(Error::Corrupt { what: "there is no store in it".to_owned(), source: None });
     }
-    let leases = STEPS.len() as u32 - 1;
-    pending(STEPS, &applied).map(|pending| pending.iter().all(|step| step.number != leases))
+    pending(STEPS, &applied).map(|pending| pending.iter().all(|step| step.number != LEASES))
 }
 
 fn applied(connection: &Connection) -> rusqlite::Result<Applied> {

@@ -36,6 +36,6 @@ INSERT INTO marks (name, value) VALUES ('compacted', 0);
 INSERT INTO schema_versions (version, applied_at_us) VALUES (1, 1);
 INSERT INTO log (revision, resource, namespace, name, previous, deleted, at_us, body) VALUES
     (1, 'pods', 'default', 'a', NULL, 0, 1, CAST('{"metadata":{"name":"a","resourceVersion":"1"}}' AS BLOB)),
-    (2, 'pods', 'default', 'a', 1, 0, 2, CAST('{"metadata":{"name":"a","resourceVersion":"2"}}' AS BLOB));
+    (2, 'pods', 'default', 'a', 1, 0, 2, CAST('{"metadata":{"labels":{"app":"first"},"name":"a","resourceVersion":"2"}}' AS BLOB));
 INSERT INTO objects (resource, namespace, name, revision) VALUES ('pods', 'default', 'a', 2);
 INSERT INTO facts (kind, idempotency_key, namespace, at_us, body) VALUES ('usage', 'a', 'default', 1, CAST('{}' AS BLOB));

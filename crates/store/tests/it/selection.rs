@@ -12,6 +12,13 @@ use crate::scratch::{On, Scratch, body, delete, on_both, pod, put, write};
 
 on_both!(objects_are_found_by_text_counted_and_paged_in_an_order, plain_lists_are_counted_too, what_no_database_can_be_asked_is_refused,);
 
+/// As many characters as the index of labels holds of a value, and one more.
+macro_rules! long {
+    ($last:literal) => {
+        concat!("éééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééééé", $last)
+    };
+}
+
 /// Texts that are easily confused with each other.
 fn any_text() -> impl Strategy<Value = String> {
     select(vec![
@@ -39,6 +46,8 @@ fn any_text() -> impl Strategy<Value = String> {
         "_",
         "'",
         "[1]",
+        long!("a"),
+        long!("b"),
     ])
     .prop_map(str::to_owned)
 }

@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use fermion_store::{
-    Commit, Copied, Error, Expect, Fact, FactQuery, Fence, Key, ListQuery, Options, Place as Kept, Scope, Store, copy, verify,
+    Commit, Copied, Error, Expect, Fact, FactQuery, Fence, Filter, Key, LabelIs, LabelTerm, ListQuery, Options, Place as Kept, Scope,
+    Store, Write, copy, verify,
 };
 use fermion_testkit::Cluster;
 use futures::{FutureExt as _, StreamExt as _};
@@ -220,7 +221,8 @@ async fn program_before_and_after_a_change_of_the_schema_share_a_database() {
     before
         .execute_batch(
             "INSERT INTO log (revision, resource, namespace, name, previous, deleted, at_us, body) VALUES \
-             (4, 'pods', 'default', 'new', 3, 0, 0, CAST('{\"metadata\":{\"resourceVersion\":\"4\"}}' AS BLOB)); \
+             (4, 'pods', 'default', 'new', 3, 0, 0, \
+              CAST('{\"metadata\":{\"labels\":{\"app\":\"web\"},\"resourceVersion\":\"4\"}}' AS BLOB)); \
              INSERT INTO objects (resource, namespace, name, revision) VALUES ('pods', 'default', 'new', 4) \
              ON CONFLICT DO UPDATE SET revision = excluded.revision;",
         )
@@ -228,6 +230,48 @@ async fn program_before_and_after_a_change_of_the_schema_share_a_database() {
     drop(before);
     let store = Store::open(directory.path(), Options::default()).unwrap();
     assert_eq!(store.get(&pod("new")).await.unwrap().unwrap().revision, 4);
+    assert_eq!(labelled(&store, "web").await, ["new"]);
+    assert_eq!(labelled(&store, "first").await, ["a"]);
     store.close().await;
     assert_eq!(verify(&Kept::Directory(directory.path().to_owned())).await.unwrap().problems, [""; 0]);
+}
+
+/// The names of the pods with this label.
+async fn labelled(store: &Store, app: &str) -> Vec<String> {
+    let term = LabelTerm { key: "app".to_owned(), is: LabelIs::In(vec![app.to_owned()]) };
+    let filter = Filter { labels: vec![term], fields: vec![] };
+    let page = store.list(ListQuery { filter, ..ListQuery::all(Scope::all("pods")) }).await.unwrap();
+    page.items.iter().map(|stored| stored.key.name.to_string()).collect()
+}
+
+async fn put_labelled(store: &Store, name: &str, app: &str) {
+    let object = json!({"metadata": {"name": name, "labels": {"app": app}}});
+    write(store, Write::Put { key: pod(name), expect: Expect::Any, object }).await.unwrap();
+}
+
+#[tokio::test]
+async fn labels_of_a_postgres_database_from_before_their_index_are_found() {
+    let scratch = Scratch::new(On::Postgres).await;
+    let url = scratch.place.address();
+    put_labelled(&scratch.store, "a", "web").await;
+    let (client, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await.unwrap();
+    let connection = tokio::spawn(connection);
+    // As it was before the step that added it.
+    let before = "SET search_path TO fermion; DROP TABLE labels; \
+                  DROP FUNCTION labels_of_new_objects, labels_of_changed_objects, labels_of_gone_objects, label_rows, labels_in CASCADE; \
+                  DELETE FROM schema_additions WHERE step = 1";
+    client.batch_execute(before).await.unwrap();
+    put_labelled(&scratch.store, "b", "web").await;
+
+    let after = Store::connect(&url, Options::default()).await.unwrap();
+    assert_eq!(labelled(&after, "web").await, ["a", "b"]);
+    // A program that does not know the index goes on writing the same statements as this one.
+    put_labelled(&scratch.store, "a", "db").await;
+    write(&scratch.store, delete(&pod("b"), Expect::Any)).await.unwrap();
+    put_labelled(&scratch.store, "c", "db").await;
+    assert_eq!((labelled(&after, "web").await.len(), labelled(&after, "db").await), (0, vec!["a".to_owned(), "c".to_owned()]));
+    let left = client.query("SELECT value, name FROM labels ORDER BY name", &[]).await.unwrap();
+    let left: Vec<(&str, &str)> = left.iter().map(|row| (row.get(0), row.get(1))).collect();
+    assert_eq!(left, [("db", "a"), ("db", "c")]);
+    connection.abort();
 }
