@@ -27,6 +27,8 @@ pub const OUTSIDE_HOURS: &str = "OutsideHours";
 pub const WAITING_FOR_EVICTIONS: &str = "WaitingForEvictions";
 /// It was stopped for work that goes before it.
 pub const PREEMPTED: &str = "Preempted";
+/// It was stopped because it had fewer pods than it needs, and there was no room for the rest.
+pub const INCOMPLETE: &str = "Incomplete";
 /// It was stopped because its queue used what another is guaranteed.
 pub const RECLAIMED: &str = "Reclaimed";
 /// It has its place again after it was stopped for others.

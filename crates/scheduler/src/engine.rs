@@ -364,7 +364,9 @@ impl Engine {
         }
         let sets = self.sets(work);
         let found = self.reserve(self.turns.now, work, &sets);
-        let Some(reservation) = found.filter(|found| found.freed.iter().all(|id| leaving.contains(id))) else { return false };
+        // A place that another claimant has until it ends is not there when those who leave are gone.
+        let at_once = |found: &Reservation| found.start_at <= soon && found.freed.iter().all(|id| leaving.contains(id));
+        let Some(reservation) = found.filter(at_once) else { return false };
         self.reservations.push(Reservation { claimed: true, ..reservation });
         self.keep(self.reservations.len() - 1);
         true

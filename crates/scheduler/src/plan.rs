@@ -59,6 +59,9 @@ pub enum Cause {
     QueuePriority,
     /// They are less important, in the same queue.
     Priority,
+    /// They are fewer than their gang needs, and there is no room for the rest: what they hold is
+    /// of use to nobody. The claimant is the gang itself.
+    Incomplete,
 }
 
 /// A gang that waits.

@@ -132,7 +132,8 @@ impl<'a> Round<'a> {
             }
         }
         for (pool, places) in pools {
-            let served = self.serve_claims(pool, &places);
+            let mut served = self.serve_claims(pool, &places);
+            served.extend(self.complete(pool, places.iter().copied().filter(|place| !served.contains(place))));
             let cards = |gang: &Gang| gang.sets.iter().flat_map(|set| &set.pending).map(cards).sum::<i64>() / 1000;
             let unserved = places.iter().filter(|place| !served.contains(place));
             // Of what is equal in all else the first by name goes first: they are in that order.
@@ -231,6 +232,42 @@ impl<'a> Round<'a> {
         }
     }
 
+    /// Gives gangs that lost members, or were given only some of them before the scheduler ended, the
+    /// rest, the oldest first: what they hold is of no use without it. Answers who was served.
+    fn complete(&mut self, pool: &str, places: impl Iterator<Item = usize>) -> Vec<usize> {
+        let snapshot = self.snapshot;
+        let mut half: Vec<usize> = places.filter(|place| is_half(&snapshot.gangs[*place])).collect();
+        half.sort_by_key(|place| snapshot.gangs[*place].created_at);
+        for place in &half {
+            self.plan.served.push(snapshot.gangs[*place].id.clone());
+            self.serve(*place, pool);
+        }
+        half
+    }
+
+    /// Stops what a gang has of the members it needs, as it cannot have the rest.
+    fn give_up(&mut self, place: usize, gang: &'a Gang, pool: &str) {
+        let parts: Vec<WorkId> =
+            self.table.parts().iter().filter(|(id, part)| part.gang == place && !self.leaving.contains(id)).map(|(id, _)| *id).collect();
+        let mut members = Vec::new();
+        let mut size = Demand::default();
+        for id in &parts {
+            let part = &self.table.parts()[id];
+            members.extend(part.members.iter().map(|member| member.id.clone()));
+            size.add(&self.table.size(part));
+        }
+        let soon = self.snapshot.now.saturating_add(1);
+        if let Some(engine) = self.table.pool(pool) {
+            for id in &parts {
+                engine.expect_end(*id, Some(soon));
+            }
+        }
+        self.leaving.extend(parts);
+        self.titles.release(pool, gang, &size, true);
+        let (gang, claimant) = (gang.id.clone(), gang.id.clone());
+        self.plan.evictions.push(Eviction { gang, members, whole: true, claimant, cause: Cause::Incomplete });
+    }
+
     fn serve(&mut self, place: usize, pool: &str) {
         let gang = &self.snapshot.gangs[place];
         if !self.queues[gang.queue.as_str()].state.starts() {
@@ -252,6 +289,9 @@ impl<'a> Round<'a> {
         if !needed.is_empty()
             && let Err(missed) = self.place(place, gang, &needed, pool, true)
         {
+            if is_half(gang) && lasts(&missed.wait) {
+                self.give_up(place, gang, pool);
+            }
             self.wait(gang, *missed);
             return;
         }
@@ -620,6 +660,28 @@ fn needed(gang: &Gang) -> Vec<&Member> {
 /// Whether all members are there that a gang needs.
 fn present(gang: &Gang) -> bool {
     gang.sets.iter().all(|set| set.pending.len() >= set.needed())
+}
+
+/// Whether a gang holds places for some of the members it needs and not for all, and no place of its
+/// own is about to be free.
+fn is_half(gang: &Gang) -> bool {
+    !gang.placed.is_empty() && gang.placed.iter().all(|member| member.leaves_at.is_none()) && !needed(gang).is_empty() && present(gang)
+}
+
+/// Whether what is in the way is there for as long as it is, and has not its hours. Work of a queue
+/// that is closed goes on as it is.
+fn lasts(wait: &Wait) -> bool {
+    match wait {
+        Wait::QueueNotFound | Wait::QueueClosed | Wait::MembersMissing { .. } | Wait::Evicting { .. } => false,
+        Wait::NoReadyNode { .. }
+        | Wait::NoMatchingNode { .. }
+        | Wait::ExceedsCapacity(_)
+        | Wait::InsufficientResources(_)
+        | Wait::BehindOthers { .. }
+        | Wait::NoArrangement { .. }
+        | Wait::NoDomain { .. } => true,
+        Wait::Ruled(rulings) => rulings.iter().all(|ruling| !matches!(ruling, Ruling::NotAllowed { .. } | Ruling::Window { .. })),
+    }
 }
 
 /// Cards a member asks for, in thousandths.

@@ -4,6 +4,7 @@ mod adapting;
 mod cluster;
 mod engine;
 mod explain;
+mod faults;
 mod order;
 mod preemption;
 mod properties;

@@ -142,6 +142,28 @@ fn a_gang_is_stopped_as_a_whole_with_its_spare_members() {
 }
 
 #[test]
+fn a_gang_that_lost_members_has_them_first_or_gives_back_the_rest() {
+    let half = |placed: &[&str]| {
+        let mut gang = waits("half", "q", 2, 4);
+        gang.placed = runs("half", "q", placed, 4).placed;
+        gang.sets[0].pending.truncate(2 - placed.len());
+        gang.sets[0].settled = placed.len() as u32;
+        gang
+    };
+    let first = Gang { priority: 9, ..waits("first", "q", 1, 4) };
+    let room = plan(&world(&["a"], vec![queue("q", 0)], vec![first.clone(), half(&["a"])]));
+    assert_eq!((bound(&room), evicted(&room)), (vec!["half-0"], vec![]));
+    let none = plan(&world(&["a"], vec![queue("q", 0)], vec![first, runs("old", "q", &["a"], 4), half(&["a"])]));
+    assert_eq!((bound(&none), evicted(&none)), (vec![], vec![("half", 1, true, Cause::Incomplete)]));
+    // Work of a queue that takes nothing new is left as it is, and so is what waits for its own place.
+    let down = Queue { state: State::Down, ..queue("q", 0) };
+    assert_eq!(plan(&world(&["a"], vec![down], vec![runs("old", "q", &["a"], 4), half(&["a"])])).evictions, []);
+    let mut passing = half(&["a"]);
+    passing.placed.push(PlacedMember { id: "half-old".into(), leaves_at: Some(5000), ..passing.placed[0].clone() });
+    assert_eq!(plan(&world(&["a"], vec![queue("q", 0)], vec![passing])).evictions, []);
+}
+
+#[test]
 fn spare_members_go_before_anything_else_and_their_gang_goes_on() {
     let mut elastic = runs("elastic", "q", &["a", "a"], 4);
     elastic.placed[1].spare = true;
