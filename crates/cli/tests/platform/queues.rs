@@ -92,8 +92,10 @@ fn a_drained_node_is_empty_and_stays_so(kubectl: &Kubectl) {
             kubectl.run(&["get", "pods", "-A", "--field-selector", "spec.nodeName=sim-gpu-1,status.phase=Running", "-o", "name"]).ok();
         if here.is_empty() { Ok(()) } else { Err(here) }
     });
-    // Six nodes are asked for, and five take pods: the job waits, and says why.
-    kubectl.wait_field("default", "wl/lasting", "{.status.waiting.resource}", "gpu.fermion.dev/h100-sxm5-80gb");
+    // Six nodes are asked for, and five take pods: the job waits, says why, and holds nothing meanwhile.
+    kubectl.wait_field("default", "wl/lasting", "{.status.waiting.reason}", "NoReadyNode");
+    kubectl.wait_field("default", "wl/lasting", "{.status.conditions[?(@.type==\"Evicted\")].reason}", "Incomplete");
+    kubectl.wait_field("default", "wl/lasting", "{.status.podSets[0].scheduled}", "0");
     kubectl.run(&["uncordon", "sim-gpu-1"]).ok();
     kubectl.wait_field("default", "tj/lasting", "{.status.phase}", "Running");
     kubectl.run(&["delete", "tj", "lasting"]).ok();

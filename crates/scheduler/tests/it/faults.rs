@@ -343,7 +343,7 @@ impl World {
             let mut staying = 0;
             for pod in self.pods[index].iter().flatten() {
                 match pod.seat {
-                    Seat::Nowhere => continue,
+                    Seat::Nowhere => {}
                     Seat::On(node) => {
                         staying += 1;
                         of_queue[job.queue] += job.cards;
@@ -385,7 +385,7 @@ impl Job {
     /// How many pods it wants.
     pub(super) fn wanted(&self) -> usize {
         // One more than it needs, where it can be without it.
-        if self.min % 2 == 0 { self.min } else { self.min + 1 }
+        if self.min.is_multiple_of(2) { self.min } else { self.min + 1 }
     }
 }
 
