@@ -9,6 +9,8 @@
 //!
 //! Start with [`arguments`] for what can be typed, then `commands/` for what it does.
 
+#[cfg(all(target_os = "linux", target_env = "gnu", target_pointer_width = "64"))]
+mod allocator;
 mod arguments;
 mod commands;
 mod connection;

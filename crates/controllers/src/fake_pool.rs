@@ -16,8 +16,9 @@ use kube::{Client, ResourceExt as _};
 use crate::cache::Cache;
 use crate::{Caches, Options, Shutdown};
 
-/// How many requests are under way at the same time.
-const REQUESTS_AT_ONCE: usize = 64;
+/// How many requests of each of the two are under way at the same time: they share transactions of the
+/// store.
+const REQUESTS_AT_ONCE: usize = 128;
 
 /// Whether a node exists only as an object.
 pub(crate) fn is_fake(node: &Node) -> bool {

@@ -19,8 +19,9 @@ use crate::Shutdown;
 use crate::cache::{Cache, Cached};
 use crate::error::{Error, chain};
 
-/// How many objects of a kind are reconciled at the same time.
-const CONCURRENCY: u16 = 16;
+/// How many objects of a kind are reconciled at the same time. Each waits for the disk most of the
+/// time, together with the others.
+const CONCURRENCY: u16 = 64;
 /// Wait after a failure; doubles with every failure of the same object in a row.
 const RETRY_DELAY_MIN: Duration = Duration::from_millis(500);
 const RETRY_DELAY_MAX: Duration = Duration::from_mins(1);

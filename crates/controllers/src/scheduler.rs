@@ -9,6 +9,7 @@ mod rules;
 mod sentence;
 mod snapshot;
 mod suggestion;
+mod telling;
 mod totals;
 
 use std::collections::{HashMap, HashSet};
@@ -36,6 +37,7 @@ use tokio::time::Instant;
 use self::rules::Ruling;
 pub(crate) use self::snapshot::is_ready;
 use self::snapshot::{Scene, Sight};
+use self::telling::Telling;
 use crate::cache::{Cache, Cached};
 use crate::error::{Error, chain, describe};
 use crate::events::Recorder;
@@ -43,8 +45,8 @@ use crate::{Caches, Options, Shutdown, status};
 
 /// How long changes are gathered before a round.
 const GATHER: Duration = Duration::from_millis(5);
-/// How many requests of a round are under way at the same time.
-const REQUESTS_AT_ONCE: usize = 16;
+/// How many requests of a round are under way at the same time: they share transactions of the store.
+const REQUESTS_AT_ONCE: usize = 128;
 /// How long a bind is remembered that the cache does not show.
 const ASSUMED_FOR: Duration = Duration::from_secs(30);
 /// How often the sums of pools and queues are written at most.
@@ -72,8 +74,8 @@ struct Runner {
     claims: Option<HashSet<String>>,
     /// What rounds hand on to each other.
     past: Past,
-    /// What was last written into each waiting Workload, by uid; the cache may lag behind it.
-    told: HashMap<String, Waiting>,
+    /// What was told to whom, and when the next words are due.
+    telling: Telling,
     /// Since when members of a gang are missing, by gang.
     missing: HashMap<String, Instant>,
     /// When sums were last written, and whether there was something to sum up since.
@@ -167,7 +169,7 @@ pub(crate) async fn run(client: Client, caches: Caches, nodes: Cache<Node>, opti
         evicted: HashMap::new(),
         claims: None,
         past: Past::default(),
-        told: HashMap::new(),
+        telling: Telling::default(),
         missing: HashMap::new(),
         summed: None,
         sums_due: false,
@@ -207,6 +209,8 @@ impl Runner {
         while !shutdown.is_requested() {
             self.round().await;
             let wait = if self.sums_due { SUMS_INTERVAL.min(sweep) } else { sweep };
+            let words_due = self.telling.due_at().map_or(sweep, |at| at.saturating_duration_since(Instant::now()));
+            let wait = wait.min(words_due.max(GATHER));
             tokio::select! {
                 () = shutdown.requested() => return,
                 _ = changes.next() => tokio::time::sleep(GATHER).await,
@@ -337,27 +341,16 @@ impl Runner {
         let lasting = plan.waits.iter().filter(|waiting| !passing(&waiting.gang));
         let waiting: HashMap<&str, &plan::Waiting> = lasting.map(|waiting| (waiting.gang.as_str(), waiting)).collect();
         let mut writes = Vec::new();
-        let mut told = HashMap::new();
+        self.telling.begin(Instant::now());
         for workload in workloads {
             let Some(uid) = workload.metadata.uid.as_deref() else { continue };
-            let now =
+            let words =
                 scene.gangs.get(uid).and_then(|id| waiting.get(id.as_str())).map(|waiting| sentence::waiting(waiting, &scene.troubles));
-            let shown = workload.status.as_ref().and_then(|status| status.waiting.clone());
-            if now == shown {
-                if let Some(now) = now {
-                    told.insert(uid.to_owned(), now);
-                }
-                continue;
+            let shown = workload.status.as_ref().and_then(|status| status.waiting.as_ref());
+            if self.telling.is_due(uid, shown, words.as_ref()) {
+                writes.push((Arc::clone(workload), shown.cloned(), words));
             }
-            // The same was written before, and the cache is only late.
-            if now.is_some() && now.as_ref() == self.told.get(uid) {
-                told.extend(now.map(|now| (uid.to_owned(), now)));
-                continue;
-            }
-            writes.push((Arc::clone(workload), shown, now.clone()));
-            told.extend(now.map(|now| (uid.to_owned(), now)));
         }
-        self.told = told;
         let client = self.client.clone();
         let send = |(workload, shown, now): (Arc<Workload>, Option<Waiting>, Option<Waiting>)| {
             let client = client.clone();
@@ -370,15 +363,16 @@ impl Runner {
         while let Some((workload, answer)) = answers.next().await {
             let Err(error) = answer else { continue };
             if let Some(uid) = &workload.metadata.uid {
-                self.told.remove(uid);
+                self.telling.failed(uid);
             }
             log(&describe(&*workload), &error);
         }
     }
 
     /// Says in the pods of waiting gangs that they have no place, as Kubernetes does.
-    async fn tell_pods(&self, scene: &Scene, plan: &Plan) {
+    async fn tell_pods(&mut self, scene: &Scene, plan: &Plan) {
         let now = Timestamp::now();
+        let bound: HashSet<&str> = plan.binds.iter().map(|bind| bind.member.as_str()).collect();
         let gangs: HashMap<&str, &plan::Gang> = scene.snapshot.gangs.iter().map(|gang| (gang.id.as_str(), gang)).collect();
         let mut writes = Vec::new();
         for waiting in &plan.waits {
@@ -388,11 +382,15 @@ impl Runner {
             }
             let message = sentence::sentence(&waiting.wait, &waiting.queue, &scene.troubles);
             let members = gangs.get(waiting.gang.as_str()).into_iter().flat_map(|gang| &gang.sets).flat_map(|set| &set.pending);
-            for member in members.filter(|member| !plan.binds.iter().any(|bind| bind.member == member.id)) {
+            for member in members.filter(|member| !bound.contains(member.id.as_str())) {
                 let Some(pod) = scene.members.get(&member.id) else { continue };
-                writes.extend(unscheduled(pod, &message, now).map(|conditions| (Arc::clone(pod), conditions)));
+                let Some(conditions) = unscheduled(pod, &message, now) else { continue };
+                if pod.metadata.uid.as_deref().is_some_and(|uid| self.telling.is_pod_due(uid)) {
+                    writes.push((Arc::clone(pod), conditions));
+                }
             }
         }
+        self.telling.end();
         let client = self.client.clone();
         let send = |(pod, conditions): (Arc<Pod>, Vec<PodCondition>)| {
             let client = client.clone();
@@ -416,11 +414,12 @@ impl Runner {
         let now = Timestamp::now();
         // What was just bound counts as used.
         let mut nodes = scene.snapshot.nodes.clone();
+        let places: HashMap<&str, usize> =
+            scene.snapshot.nodes.iter().enumerate().map(|(place, node)| (node.name.as_str(), place)).collect();
         for bind in &plan.binds {
             let pod = scene.members.get(&bind.member);
-            let node = nodes.iter_mut().find(|node| node.name == bind.node);
-            if let (Some(pod), Some(node)) = (pod, node) {
-                fermion_api::pod::add(&mut node.used, &snapshot::requests(pod));
+            if let (Some(pod), Some(place)) = (pod, places.get(bind.node.as_str())) {
+                fermion_api::pod::add(&mut nodes[*place].used, &snapshot::requests(pod));
             }
         }
         let api: Api<Pool> = Api::all(self.client.clone());

@@ -26,7 +26,10 @@ use crate::events::{Notice, Recorder};
 use crate::{Caches, Options, Shutdown, owner, reconciling, status};
 
 /// How many pods of one Workload are made or deleted at the same time.
-const REQUESTS_AT_ONCE: usize = 16;
+const REQUESTS_AT_ONCE: usize = 64;
+
+/// How long pods that were made may take to be seen before a Workload is looked at again anyway.
+const MADE_SEEN_AFTER: Duration = Duration::from_secs(1);
 
 struct Context {
     client: Client,
@@ -82,6 +85,9 @@ async fn reconcile(workload: Arc<Workload>, context: Arc<Context>) -> Result<Act
         conditions::set(&mut decision.status.conditions, decide::MEMBERS_MADE, false, reason::REFUSED, message, generation, now);
         decision.notices.push(Notice::warning(reason::REFUSED, message));
     }
+    if refused.is_none() && is_only_a_beginning(&workload, &decision) {
+        return Ok(Action::requeue(MADE_SEEN_AFTER));
+    }
     let workloads: Api<Workload> = Api::namespaced(context.client.clone(), &namespace);
     let written = status::write(&workloads, &*workload, workload.status.as_ref(), &decision.status).await?;
     // Only now: what was counted (replaced pods) must be kept before it takes effect.
@@ -92,6 +98,14 @@ async fn reconcile(workload: Arc<Workload>, context: Arc<Context>) -> Result<Act
 
     let until = |at: Timestamp| Duration::try_from(at.duration_since(Timestamp::now())).unwrap_or(Duration::ZERO);
     Ok(Action::requeue(decision.look_again_at.map_or(context.sweep, until).min(context.sweep)))
+}
+
+/// Whether pods were made and nothing else is news: they are seen in a moment, and what is written then
+/// counts them too.
+fn is_only_a_beginning(workload: &Workload, decision: &decide::Decision) -> bool {
+    let before = workload.status.clone().unwrap_or_default();
+    let same = before.phase == decision.status.phase && before.observed_attempt == decision.status.observed_attempt;
+    !decision.create.is_empty() && decision.delete.is_empty() && decision.notices.is_empty() && same
 }
 
 /// Makes pods; those that exist by now are fine. Answers why one was refused, if the request

@@ -101,11 +101,14 @@ pub(super) fn run(console: &Console, programs: &Programs, directory: &Path, expe
     for case in cases.iter().filter(|case| arguments.cases.is_empty() || arguments.cases.iter().any(|name| name == case.name)) {
         let values = console.timed(case.name, || measure(programs, directory, case)).with_context(|| format!("case {}", case.name))?;
         found.push(Found { case, values });
-        // Also when a later case fails.
+        // After each, since a later one may fail; cases that are not measured now keep what they had.
         let csv = workspace::root().join("docs/benchmarks").join(format!("sched-{experiment}-live.csv"));
-        if arguments.cases.is_empty() {
-            std::fs::write(&csv, comma_separated(&found)).with_context(|| format!("cannot write {}", csv.display()))?;
-        }
+        let before = if csv.exists() {
+            std::fs::read_to_string(&csv).with_context(|| format!("cannot read {}", csv.display()))?
+        } else {
+            String::new()
+        };
+        std::fs::write(&csv, comma_separated(&found, &before)).with_context(|| format!("cannot write {}", csv.display()))?;
     }
     console::heading(&format!("sched-{experiment} through the API of a live server"))?;
     console::answer(&table::of_cells(&cells(&found)))
@@ -151,15 +154,17 @@ fn cells(found: &[Found]) -> Vec<Vec<String>> {
     std::iter::once(head).chain(found.iter().map(row)).collect()
 }
 
-/// One line for each value.
-fn comma_separated(found: &[Found]) -> String {
+/// One line for each value; those of cases that were not measured are as they were before.
+fn comma_separated(found: &[Found], before: &str) -> String {
+    let measured = |line: &str| found.iter().any(|found| line.split(',').next() == Some(found.case.name));
+    let kept = before.lines().skip(1).filter(|line| !measured(line)).map(|line| format!("{line}\n"));
     let lines = found.iter().flat_map(|found| {
         let case = found.case;
         found.values.iter().map(move |value| {
             format!("{},{},{},\"{}\",{},{:.3}\n", case.name, case.nodes, case.pods, value.metric, value.unit, value.number)
         })
     });
-    std::iter::once("case,nodes,pods,metric,unit,value\n".to_owned()).chain(lines).collect()
+    std::iter::once("case,nodes,pods,metric,unit,value\n".to_owned()).chain(kept).chain(lines).collect()
 }
 
 #[cfg(test)]
@@ -173,7 +178,9 @@ mod tests {
         let lines = "case,nodes,pods,metric,unit,value\n\
                      basic-5000,5000,50000,\"bindings\",1/s,1234.500\n\
                      basic-5000,5000,50000,\"submitted to bound, p99\",ms,7.000\n";
-        assert_eq!(comma_separated(&found), lines);
+        assert_eq!(comma_separated(&found, ""), lines);
+        let before = "case,nodes,pods,metric,unit,value\nother,1,2,\"m\",s,3.000\nbasic-5000,5000,50000,\"bindings\",1/s,1.000\n";
+        assert_eq!(comma_separated(&found, before), lines.replacen('\n', "\nother,1,2,\"m\",s,3.000\n", 1));
         let cells = cells(&found);
         assert_eq!(cells[0][3..5], ["bindings, 1/s", "submitted to bound, p99, ms"]);
         assert_eq!(cells[1][..5], ["pods of their own", "5000", "50000", "1234", "7.00"]);

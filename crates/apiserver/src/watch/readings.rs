@@ -2,9 +2,10 @@
 //!
 //! A write wakes every watch of its kind. Those with selectors, and those that want a table, have to
 //! look into the object and into the one before it: it is parsed for the first of them, and kept for
-//! the others, who come within milliseconds.
+//! the others, who come within milliseconds. Under load writes come hundreds at a time, and each watch
+//! goes through all of them before the next one has its turn, so several such bursts are kept.
 
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use fermion_store::Stored;
@@ -13,26 +14,39 @@ use serde_json::Value;
 use crate::error::Result;
 use crate::write::parse_stored;
 
-/// Objects that are kept: what a burst of writes makes while the watches of the first one are served.
-const READINGS_MAX: usize = 32;
+/// Objects that are kept: what several full transactions of the store make while the watches of the
+/// first one are served, and what stood there before.
+const READINGS_MAX: usize = 1_024;
+/// Bytes of all texts that were read for what is kept; read, they take several times as much.
+const READINGS_BYTES_MAX: usize = 2 << 20;
 /// A longer object is read by everybody for themselves, so that what is kept stays small.
 const OBJECT_BYTES_MAX: usize = 64 * 1024;
 
-/// The newest objects that were read, the newest last.
+/// The newest objects that were read.
 #[derive(Default)]
 pub(crate) struct Readings {
-    newest: Mutex<VecDeque<Reading>>,
+    newest: Mutex<Newest>,
 }
 
-#[derive(Clone)]
-struct Reading {
-    /// Of the write that made this version of the object: no other version of anything has it.
-    revision: u64,
-    object: Arc<OnceLock<Arc<Value>>>,
+#[derive(Default)]
+struct Newest {
+    /// By the revision of the write that made this version of the object: no other version of
+    /// anything has it.
+    by_revision: BTreeMap<u64, Reading>,
+    /// Of all texts.
+    bytes: usize,
 }
+
+struct Reading {
+    object: Slot,
+    bytes: usize,
+}
+
+/// Where the object will be, once somebody has read it.
+type Slot = Arc<OnceLock<Arc<Value>>>;
 
 impl Readings {
-    fn newest(&self) -> MutexGuard<'_, VecDeque<Reading>> {
+    fn newest(&self) -> MutexGuard<'_, Newest> {
         // Nothing that can panic runs between changes that belong together.
         self.newest.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -42,7 +56,7 @@ impl Readings {
         if stored.body.len() > OBJECT_BYTES_MAX {
             return parse_stored(stored).map(Arc::new);
         }
-        let object = self.slot(stored.revision);
+        let object = self.slot(stored.revision, stored.body.len());
         if let Some(object) = object.get() {
             return Ok(object.clone());
         }
@@ -51,16 +65,18 @@ impl Readings {
         Ok(object.get_or_init(|| parsed).clone())
     }
 
-    fn slot(&self, revision: u64) -> Arc<OnceLock<Arc<Value>>> {
+    fn slot(&self, revision: u64, bytes: usize) -> Slot {
         let mut newest = self.newest();
-        if let Some(reading) = newest.iter().rev().find(|reading| reading.revision == revision) {
+        if let Some(reading) = newest.by_revision.get(&revision) {
             return reading.object.clone();
         }
-        if newest.len() >= READINGS_MAX {
-            newest.pop_front();
+        let object = Slot::default();
+        newest.by_revision.insert(revision, Reading { object: object.clone(), bytes });
+        newest.bytes += bytes;
+        while newest.by_revision.len() > READINGS_MAX || newest.bytes > READINGS_BYTES_MAX {
+            let Some((_, oldest)) = newest.by_revision.pop_first() else { break };
+            newest.bytes -= oldest.bytes;
         }
-        let object = Arc::default();
-        newest.push_back(Reading { revision, object: Arc::clone(&object) });
         object
     }
 }
@@ -88,12 +104,19 @@ mod tests {
     #[test]
     fn few_and_small_objects_are_kept() {
         let readings = Readings::default();
-        for revision in 0..100 {
+        for revision in 0..2_000 {
             readings.read(&stored(revision, 0)).unwrap();
         }
-        assert_eq!(readings.newest().len(), READINGS_MAX);
-        let large = stored(1000, OBJECT_BYTES_MAX);
+        assert_eq!(readings.newest().by_revision.len(), READINGS_MAX);
+        let large = stored(3_000, OBJECT_BYTES_MAX);
         assert!(!Arc::ptr_eq(&readings.read(&large).unwrap(), &readings.read(&large).unwrap()));
-        assert!(readings.newest().iter().all(|reading| reading.revision < 100));
+        assert!(readings.newest().by_revision.keys().all(|revision| *revision < 2_000));
+        for revision in 4_000..4_100 {
+            readings.read(&stored(revision, OBJECT_BYTES_MAX - 100)).unwrap();
+        }
+        let newest = readings.newest();
+        assert!(newest.bytes <= READINGS_BYTES_MAX, "{}", newest.bytes);
+        assert_eq!(newest.bytes, newest.by_revision.values().map(|reading| reading.bytes).sum::<usize>());
+        assert_eq!(newest.by_revision.keys().next_back(), Some(&4_099));
     }
 }

@@ -65,6 +65,8 @@ pub(super) async fn run(target: &Platform, gang: usize, count: usize, pods: usiz
     eprintln!("bound after {:.1} s", last.as_secs_f64());
     drop(observer);
     let waits = waits(&bound, &sent, gang)?;
+    // The server has closed the first connection if it was idle for minutes.
+    let mut http = target.connect().await?;
     check(&mut http, &collection, (count, pods, gang)).await?;
     let number = |metric, unit, number| Value { metric, unit, number };
     Ok(vec![

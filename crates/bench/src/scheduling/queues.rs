@@ -216,6 +216,8 @@ pub(super) async fn run(target: &Platform, shape: Shape, percent: usize) -> anyh
     eprintln!("all ended after {:.1} s; the bound is {:.1} s", last.as_secs_f64(), bound.as_secs_f64());
     let places = binds.all().await?;
     drop((ends, binds));
+    // The server has closed the first connection if it was idle for minutes.
+    let mut http = target.connect().await?;
     let stopped = check(&mut http, &workloads, items.len()).await?;
 
     let number = |metric, unit, number| Value { metric, unit, number };

@@ -42,11 +42,20 @@ enum Step {
 
 impl Keeper {
     pub(super) async fn run(self, sweep: Duration, shutdown: Shutdown) {
-        let mut changes = futures::stream::select(
-            self.pools.changes().map(|_| ()),
-            self.nodes.changes().filter_map(|change| async move { is_fake(&change.object).then_some(()) }),
-        )
-        .boxed();
+        // The sums in a pool's status change all the time, and nodes do not follow from them.
+        let mut known: HashMap<String, (Option<i64>, bool)> = HashMap::new();
+        let pools = self.pools.changes().filter_map(move |change| {
+            let pool = change.object;
+            let form = (pool.metadata.generation, pool.metadata.deletion_timestamp.is_some());
+            let same = !change.gone && known.insert(pool.name_any(), form) == Some(form);
+            if change.gone {
+                known.remove(&pool.name_any());
+            }
+            futures::future::ready((!same).then_some(()))
+        });
+        let mut changes =
+            futures::stream::select(pools, self.nodes.changes().filter_map(|change| async move { is_fake(&change.object).then_some(()) }))
+                .boxed();
         let filled = futures::future::join(self.pools.filled(), self.nodes.filled());
         tokio::select! {
             () = shutdown.requested() => return,

@@ -87,6 +87,13 @@ pub(super) fn decide(seen: &Seen<'_>) -> Decision {
         Phase::Suspended => decision.status.admitted_at = None,
         _ => {}
     }
+    // With the same write as what it is now; the scheduler takes away what is left.
+    let placed = || decision.status.pod_sets.iter().all(|set| set.scheduled >= set.replicas);
+    if decision.status.waiting.is_some()
+        && (matches!(phase, Phase::Succeeded | Phase::Failed) || (matches!(phase, Phase::Admitted | Phase::Running) && placed()))
+    {
+        decision.status.waiting = None;
+    }
     returned(seen, &live, &mut decision.status);
     explain(seen, &taken, time_ran_out, &mut decision.status);
     decision.status.observed_generation = seen.workload.metadata.generation;
