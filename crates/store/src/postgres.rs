@@ -138,7 +138,15 @@ impl Database {
     }
 
     pub(crate) async fn list(&self, query: &ListQuery) -> Result<Page, Error> {
-        self.shared.scans.read(|session| async move { objects::page(&session, query).await }).await
+        let shared = &*self.shared;
+        if objects::is_long(query) {
+            let read = |session: Arc<Session>| async move {
+                let in_memory = shared.feed.has_looked_since(session.opened());
+                objects::long_page(&session, query, &shared.hub, in_memory).await
+            };
+            return shared.scans.read(read).await;
+        }
+        shared.scans.read(|session| async move { objects::page(&session, query).await }).await
     }
 
     pub(crate) async fn chunk(&self, scope: &Scope, after: u64, newest: u64) -> Result<Chunk, Error> {

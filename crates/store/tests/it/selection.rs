@@ -10,7 +10,12 @@ use serde_json::{Map, Value, json};
 
 use crate::scratch::{On, Scratch, body, delete, on_both, pod, put, write};
 
-on_both!(objects_are_found_by_text_counted_and_paged_in_an_order, plain_lists_are_counted_too, what_no_database_can_be_asked_is_refused,);
+on_both!(
+    objects_are_found_by_text_counted_and_paged_in_an_order,
+    plain_lists_are_counted_too,
+    long_pages_end_where_they_should,
+    what_no_database_can_be_asked_is_refused,
+);
 
 /// As many characters as the index of labels holds of a value, and one more.
 macro_rules! long {
@@ -283,6 +288,26 @@ async fn plain_lists_are_counted_too(on: On) {
     assert_eq!(names(&scratch.store, second).await, (vec!["p4".to_owned()], Some(4)));
     let before = ListQuery { at_revision: Some(5), ..counted };
     assert_eq!(scratch.store.list(before).await.unwrap().total, Some(5));
+}
+
+async fn long_pages_end_where_they_should(on: On) {
+    const OBJECTS: usize = 2_500;
+    const PAGE: usize = 1_200;
+    let scratch = Scratch::new(on).await;
+    let writes = (0..OBJECTS).map(|index| put(&pod(&format!("p{index:04}")), Expect::Absent, index)).collect();
+    scratch.store.commit(Commit { writes, ..Commit::default() }).await.unwrap();
+    write(&scratch.store, put(&pod("p0007"), Expect::Any, "changed")).await.unwrap();
+    let all = ListQuery::all(Scope::all("pods"));
+    let whole = scratch.store.list(all.clone()).await.unwrap();
+    assert_eq!((whole.items.len(), whole.next, whole.remaining), (OBJECTS, None, None));
+    for stored in &whole.items {
+        assert_eq!(body(stored)["metadata"]["resourceVersion"], stored.revision.to_string(), "{}", stored.key);
+    }
+    let first = scratch.store.list(ListQuery { limit: Some(PAGE), ..all.clone() }).await.unwrap();
+    assert_eq!(first.items, whole.items[..PAGE]);
+    assert_eq!(first.remaining, Some((OBJECTS - PAGE) as u64));
+    let second = ListQuery { start_after: first.next, limit: Some(OBJECTS), ..all };
+    assert_eq!(scratch.store.list(second).await.unwrap().items, whole.items[PAGE..]);
 }
 
 async fn what_no_database_can_be_asked_is_refused(on: On) {
