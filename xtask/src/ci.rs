@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 
 use crate::console::{self, Console};
-use crate::{history, licences, metadata, process, test, tidy, tools, workspace};
+use crate::{history, licences, metadata, packages, process, test, tidy, tools, workspace};
 
 /// One check: its name and what it does.
 type Step = (&'static str, fn(&Console) -> Result<()>);
@@ -56,7 +56,8 @@ fn format(_: &Console) -> Result<()> {
     process::run(workspace::cargo("fmt").args(["--all", "--check"]), "cargo fmt --all").map(drop)
 }
 
-fn lints(_: &Console) -> Result<()> {
+fn lints(console: &Console) -> Result<()> {
+    packages::install(console, &packages::TO_RUN)?;
     let mut clippy = workspace::cargo("clippy");
     clippy.args(["--workspace", "--all-targets", "--quiet", "--", "--deny", "warnings"]);
     process::run(&mut clippy, "cargo clippy --workspace --all-targets").map(drop)

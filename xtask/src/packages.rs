@@ -18,7 +18,7 @@ pub(crate) struct Package {
 }
 
 /// What the platform needs to run pods and build images.
-pub(crate) const TO_RUN: [Package; 10] = [
+pub(crate) const TO_RUN: [Package; 11] = [
     Package { name: "containerd", reason: "runs pods, through its CRI interface", file: "/usr/bin/containerd" },
     Package { name: "runc", reason: "starts containers for containerd", file: "/usr/sbin/runc" },
     Package { name: "containernetworking-plugins", reason: "gives pods their network", file: "/usr/lib/cni/bridge" },
@@ -33,6 +33,7 @@ pub(crate) const TO_RUN: [Package; 10] = [
     Package { name: "ca-certificates", reason: "trusts package registries over HTTPS", file: "/etc/ssl/certs/ca-certificates.crt" },
     Package { name: "util-linux", reason: "keeps image builds and the server in sessions of their own", file: "/usr/bin/unshare" },
     Package { name: "gcc", reason: "compiles SQLite into the server, and links it", file: "/usr/bin/cc" },
+    Package { name: "make", reason: "builds the server's memory allocator", file: "/usr/bin/make" },
 ];
 
 /// What the tests need beside it.
