@@ -89,6 +89,13 @@ impl ModelSet {
     }
 }
 
+impl ModelSet {
+    /// Those of it that have a number.
+    pub(crate) fn ids(self) -> impl Iterator<Item = ModelId> {
+        (0..Models::MAX as u8).map(ModelId).filter(move |id| self.holds(*id))
+    }
+}
+
 impl FromIterator<ModelId> for ModelSet {
     fn from_iter<I: IntoIterator<Item = ModelId>>(models: I) -> Self {
         Self(models.into_iter().fold(0, |set, model| set | 1 << model.0))

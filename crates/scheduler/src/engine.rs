@@ -157,8 +157,8 @@ pub struct Engine {
     /// Members beyond the minimum, by the work they belong to.
     pub(crate) members: BTreeMap<WorkId, BTreeSet<WorkId>>,
     reservations: Vec<Reservation>,
-    /// What no end of running work gives room to, as long as the nodes stay what they are.
-    hopeless: HashSet<(Vec<Set>, Topology)>,
+    /// Whether what is asked for has no room on empty nodes, as long as they stay what they are.
+    hopeless: HashMap<Vec<Set>, bool>,
     turns: Turns,
 }
 
@@ -168,6 +168,8 @@ struct Turns {
     now: Millis,
     /// By what is asked: the shortest run time that was of no help.
     failed: HashMap<(Vec<Set>, Topology), Millis>,
+    /// What no end of running work gives room to.
+    waits_in_vain: HashSet<(Vec<Set>, Topology)>,
     /// How many were tried for a reservation.
     tried: usize,
 }
@@ -188,7 +190,7 @@ impl Engine {
             running: BTreeMap::new(),
             members: BTreeMap::new(),
             reservations: Vec::new(),
-            hopeless: HashSet::new(),
+            hopeless: HashMap::new(),
             turns: Turns::default(),
         }
     }
@@ -224,7 +226,7 @@ impl Engine {
         self.running.insert(id, running);
     }
 
-    fn drop_member(&mut self, parent: WorkId, id: WorkId) {
+    pub(crate) fn drop_member(&mut self, parent: WorkId, id: WorkId) {
         if let Some(members) = self.members.get_mut(&parent) {
             members.remove(&id);
             if members.is_empty() {
@@ -312,7 +314,7 @@ impl Engine {
         }
         let kept = self.reservations.iter().filter(|reservation| !reservation.claimed).count();
         let reserves = kept < self.backfill.reservations() && self.turns.tried < RESERVATIONS_TRIED_MAX;
-        if work.waits && reserves && !self.hopeless.contains(&key) {
+        if work.waits && reserves && !self.turns.waits_in_vain.contains(&key) && !self.is_hopeless(&key.0) {
             self.turns.tried += 1;
             match self.reserve(now, work, &key.0) {
                 Some(reservation) => {
@@ -320,7 +322,7 @@ impl Engine {
                     self.keep(self.reservations.len() - 1);
                 }
                 None => {
-                    self.hopeless.insert(key.clone());
+                    self.turns.waits_in_vain.insert(key.clone());
                 }
             }
         }
@@ -328,6 +330,17 @@ impl Engine {
             self.turns.failed.insert(key, run_ms);
         }
         None
+    }
+
+    /// Whether members have no room even where nothing runs. Looks at every node, once for what
+    /// asks for the same.
+    fn is_hopeless(&mut self, sets: &[Set]) -> bool {
+        if let Some(known) = self.hopeless.get(sets) {
+            return *known;
+        }
+        let hopeless = sets.iter().any(|set| self.cluster.room_when_empty(set.class, None) < set.count);
+        self.hopeless.insert(sets.to_vec(), hopeless);
+        hopeless
     }
 
     /// Starts work that has room, whatever waits.
@@ -348,9 +361,10 @@ impl Engine {
     /// before. They were told to stop, and are expected to do so at once. Answers whether that is enough for it to start.
     pub fn claim(&mut self, work: &Work, leaving: &BTreeSet<WorkId>) -> bool {
         let soon = self.turns.now.saturating_add(1);
+        let mut before = Vec::new();
         for id in leaving {
             if let Some(running) = self.running.get_mut(id) {
-                running.ends_at = Some(soon);
+                before.push((*id, running.ends_at.replace(soon)));
             }
         }
         if let Some(own) = self.reservations.iter().position(|reservation| reservation.work == work.id) {
@@ -366,7 +380,13 @@ impl Engine {
         let found = self.reserve(self.turns.now, work, &sets);
         // A place that another claimant has until it ends is not there when those who leave are gone.
         let at_once = |found: &Reservation| found.start_at <= soon && found.freed.iter().all(|id| leaving.contains(id));
-        let Some(reservation) = found.filter(at_once) else { return false };
+        let Some(reservation) = found.filter(at_once) else {
+            // Nobody leaves for it.
+            for (id, ends_at) in before {
+                self.expect_end(id, ends_at);
+            }
+            return false;
+        };
         self.reservations.push(Reservation { claimed: true, ..reservation });
         self.keep(self.reservations.len() - 1);
         true

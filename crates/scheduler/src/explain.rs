@@ -135,8 +135,18 @@ impl Engine {
         let lifted: Vec<Constraint> = constraints.iter().copied().filter(|one| !matches!(one, Constraint::Short(_))).collect();
         let missing: Vec<(Asked, Option<Missing>)> = short.map(|asked| (asked, self.missing(work, &lifted, asked))).collect();
         let missing = missing.into_iter().filter_map(|(asked, missing)| Some((asked, missing?))).collect();
-        let changes = if constraints == [Constraint::Reservations] { Vec::new() } else { self.changes(work) };
+        let changes = if constraints == [Constraint::Reservations] { Vec::new() } else { self.changes(work, &self.everybody()) };
         Explanation { constraints, permanent, missing, start: None, changes }
+    }
+
+    fn everybody(&self) -> Vec<Candidate> {
+        self.running().keys().map(|work| Candidate { work: *work, tier: 0 }).collect()
+    }
+
+    /// Changes of which each alone would let the work start with no place kept for others; none
+    /// when it would start then anyway. `running` are those whose end is a change.
+    pub(crate) fn changes_for(&mut self, work: &Work, running: &[Candidate]) -> Vec<Change> {
+        self.without_reservations(|engine| if engine.fits(work) { Vec::new() } else { engine.changes(work, running) })
     }
 
     pub(crate) fn fits(&mut self, work: &Work) -> bool {
@@ -222,7 +232,7 @@ impl Engine {
     }
 
     /// Changes that are each enough, found with no reservation in the way.
-    fn changes(&mut self, work: &Work) -> Vec<Change> {
+    fn changes(&mut self, work: &Work, all: &[Candidate]) -> Vec<Change> {
         let mut changes = Vec::new();
         if let [set] = &work.sets[..] {
             let members = largest(0, i64::from(set.count), |count| self.fits(&changed(work, 0, |set| set.count = count as u32)));
@@ -259,8 +269,7 @@ impl Engine {
                 break;
             }
         }
-        let all: Vec<Candidate> = self.running().keys().map(|work| Candidate { work: *work, tier: 0 }).collect();
-        changes.extend(self.victims(work, &all).ok().filter(|victims| !victims.is_empty()).map(Change::End));
+        changes.extend(self.victims(work, all).ok().filter(|victims| !victims.is_empty()).map(Change::End));
         changes
     }
 

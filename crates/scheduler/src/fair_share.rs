@@ -56,7 +56,7 @@ impl Ord for Share {
 const SHARE_STEPS: f64 = 1e6;
 
 #[derive(Clone, Debug)]
-struct Usage {
+pub(crate) struct Usage {
     weight: u32,
     running: Vector,
     /// By resource, as of `settled_at`.
@@ -138,6 +138,58 @@ impl FairShare {
                 usage.average.resize(place + 1, 0.0);
             }
             usage.average[place] = *average;
+        }
+    }
+
+    /// Counts what runs since the moment as of which averages were taken, and before.
+    pub(crate) fn hold(&mut self, accounts: &Accounts, id: AccountId, demand: &Demand) {
+        for account in accounts.path(id) {
+            self.at(account).running.add(demand);
+        }
+    }
+
+    /// Takes back what was counted by [`FairShare::hold`].
+    pub(crate) fn let_go(&mut self, accounts: &Accounts, id: AccountId, demand: &Demand) {
+        for account in accounts.path(id) {
+            self.at(account).running.subtract(demand);
+        }
+    }
+
+    /// Goes on to a moment; what is used was used all the time since the last one. Averages below
+    /// `least` are forgotten. Costs the accounts.
+    pub(crate) fn resume(&mut self, now: i64, least: f64) {
+        self.now = now;
+        for place in 0..self.usages.len() {
+            let usage = &self.usages[place];
+            let fade = self.fade(usage);
+            let used = usage.running.iter().map(|(resource, _)| usize::from(resource.0) + 1).max().unwrap_or(0);
+            let resources = usage.average.len().max(used);
+            let average = (0..resources).map(|place| self.average_of(usage, ResourceId(place as u16), fade));
+            let average = average.map(|average| if average >= least { average } else { 0.0 }).collect();
+            let usage = &mut self.usages[place];
+            (usage.average, usage.settled_at) = (average, self.now);
+        }
+    }
+
+    /// Averages of an account as they were last taken, by resource.
+    pub(crate) fn averages(&self, id: AccountId) -> impl Iterator<Item = (ResourceId, f64)> + '_ {
+        let averages = self.usages.get(id.place()).map_or(&[][..], |usage| &usage.average);
+        averages.iter().enumerate().map(|(place, average)| (ResourceId(place as u16), *average))
+    }
+
+    /// What is known of an account, to be put back.
+    pub(crate) fn usage(&mut self, id: AccountId) -> Usage {
+        self.at(id).clone()
+    }
+
+    pub(crate) fn put_back(&mut self, id: AccountId, usage: Usage) {
+        *self.at(id) = usage;
+    }
+
+    /// As of when averages of all accounts were taken, of those that have none as well.
+    pub(crate) fn begin_at(&mut self, at: i64) {
+        for usage in &mut self.usages {
+            usage.settled_at = at;
         }
     }
 

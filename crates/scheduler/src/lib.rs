@@ -44,6 +44,7 @@ pub mod node;
 pub mod order;
 mod placement;
 pub mod plan;
+pub mod planner;
 pub mod policy;
 pub mod preemption;
 pub mod quarantine;
@@ -61,6 +62,7 @@ mod tournament;
 pub mod window;
 
 pub use plan::{Bind, Cause, Eviction, Plan, Remedy, Ruling, Start, Wait, Waiting, plan, plan_after};
+pub use planner::Planner;
 pub use rules::{Rules, Subject, Whom};
 pub use shortage::{Place, Shortage};
 pub use snapshot::{

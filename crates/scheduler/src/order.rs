@@ -13,7 +13,7 @@
 //!    make others miss theirs;
 //! 5. all others, by the queue's policy.
 //!
-//! Ties go to the older, then to the smaller number. Nothing starves: what has waited for the
+//! Ties go to the older, then to the first by name, then to the smaller number. Nothing starves: what has waited for the
 //! patience is passed only by older work, of which there is no more to come.
 //!
 //! Inserting, removing and finding the next cost the logarithm of what waits. Classes change
@@ -25,9 +25,11 @@
 //! it is unparked.
 
 mod line;
+mod pass;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap};
+use std::sync::Arc;
 
 use crate::account::{AccountId, Accounts};
 use crate::engine::WorkId;
@@ -35,11 +37,14 @@ use crate::fair_share::FairShare;
 use crate::queue::{JobOrder, QueueId, Standing};
 
 use line::{Class, Line, Place};
+pub(crate) use pass::Pass;
 
 /// What the order looks at in a workload.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
     pub id: WorkId,
+    /// Of what is equal in all else the first by name goes first.
+    pub name: Arc<str>,
     pub queue: QueueId,
     /// The user in the project.
     pub member: AccountId,
@@ -94,6 +99,7 @@ struct Head {
     class: Class,
     standing: Standing,
     created_at: i64,
+    name: Arc<str>,
     id: WorkId,
 }
 
@@ -140,16 +146,21 @@ impl Order {
         if self.queues.get(&id).is_some_and(|queue| queue.settings == settings) {
             return;
         }
-        let entries: Vec<(Entry, bool)> =
-            self.waiting.values().filter(|waiting| waiting.entry.queue == id).map(|waiting| (waiting.entry, waiting.parked)).collect();
+        let entries: Vec<(Entry, bool)> = self
+            .waiting
+            .values()
+            .filter(|waiting| waiting.entry.queue == id)
+            .map(|waiting| (waiting.entry.clone(), waiting.parked))
+            .collect();
         for (entry, _) in &entries {
             self.remove(entry.id, shares.accounts);
         }
         self.queues.entry(id).or_default().settings = settings;
         for (entry, parked) in entries {
+            let id = entry.id;
             self.insert(entry, shares);
             if parked {
-                self.park(entry.id, shares);
+                self.park(id, shares);
             }
         }
     }
@@ -178,8 +189,9 @@ impl Order {
         self.remove(entry.id, shares.accounts);
         let settings = self.queues.entry(entry.queue).or_default().settings;
         let place = self.place(&entry, settings);
-        self.waiting.insert(entry.id, Waiting { entry, place, parked: false, due_at: None });
-        self.enter(entry.id, shares);
+        let id = entry.id;
+        self.waiting.insert(id, Waiting { entry, place, parked: false, due_at: None });
+        self.enter(id, shares);
     }
 
     /// Takes a workload out, because it starts or was withdrawn; answers whether it was there.
@@ -311,16 +323,16 @@ impl Order {
             (_, JobOrder::ShortestFirst) => entry.cost.unwrap_or(i64::MAX),
         };
         let fair = class == Class::Ordinary && settings.job_order == JobOrder::FairShare;
-        Place { class, by, created_at: entry.created_at, id: entry.id, member: fair.then_some(entry.member) }
+        Place { class, by, created_at: entry.created_at, name: Arc::clone(&entry.name), id: entry.id, member: fair.then_some(entry.member) }
     }
 
     /// Puts a workload that is in none into its line.
     fn enter(&mut self, id: WorkId, shares: Shares<'_>) {
         let waiting = &self.waiting[&id];
-        let (entry, place, parked) = (waiting.entry, waiting.place, waiting.parked);
+        let (entry, place, parked) = (waiting.entry.clone(), waiting.place.clone(), waiting.parked);
         let queue = self.queues.entry(entry.queue).or_default();
         let line = if parked { &mut queue.parked } else { &mut queue.active };
-        line.insert(place, shares);
+        line.insert(place.clone(), shares);
         // Both lines of a queue go by the same shares.
         for account in place.member.into_iter().flat_map(|member| shares.accounts.path(member)) {
             queue.active.reorder(account, shares);
@@ -338,7 +350,7 @@ impl Order {
     /// Takes a workload out of its line.
     fn leave(&mut self, id: WorkId, accounts: &Accounts) -> bool {
         let Some(waiting) = self.waiting.get(&id) else { return false };
-        let (queue_id, place, parked) = (waiting.entry.queue, waiting.place, waiting.parked);
+        let (queue_id, place, parked) = (waiting.entry.queue, waiting.place.clone(), waiting.parked);
         if let Some(at) = waiting.due_at {
             self.due.remove(&(at, id));
         }
@@ -364,7 +376,7 @@ impl Order {
     /// Gives a workload the place that it should have now.
     fn replace(&mut self, id: WorkId, shares: Shares<'_>) {
         if self.leave(id, shares.accounts) {
-            let entry = self.waiting[&id].entry;
+            let entry = self.waiting[&id].entry.clone();
             let place = self.place(&entry, self.queues[&entry.queue].settings);
             self.waiting.get_mut(&id).expect("it was read above").place = place;
             self.enter(id, shares);
@@ -404,13 +416,20 @@ impl Order {
 
 impl Queue {
     fn head_of(&self, place: &Place) -> Head {
+        Head::of(place, self.settings, &self.standing)
+    }
+}
+
+impl Head {
+    fn of(place: &Place, settings: QueueSettings, standing: &Standing) -> Self {
         let ordinary = place.class != Class::Starved;
-        Head {
+        Self {
             ordinary,
-            priority: Reverse(if ordinary { self.settings.priority } else { 0 }),
+            priority: Reverse(if ordinary { settings.priority } else { 0 }),
             class: place.class,
-            standing: if ordinary { self.standing.clone() } else { Standing::default() },
+            standing: if ordinary { standing.clone() } else { Standing::default() },
             created_at: place.created_at,
+            name: Arc::clone(&place.name),
             id: place.id,
         }
     }

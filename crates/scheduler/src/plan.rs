@@ -1,18 +1,18 @@
 //! The order in which gangs are served, and what each gets.
 
-use std::borrow::Cow;
-
 mod eviction;
 mod remedy;
-mod round;
+pub(crate) mod round;
 
 use crate::environment::Environment;
+use crate::planner::Planner;
 use crate::rules::Subject;
 use crate::shortage::Shortage;
 use crate::snapshot::{Milli, Snapshot};
 use crate::titles::Past;
 
 pub use self::remedy::Remedy;
+pub(crate) use self::round::Memory;
 
 /// What to do.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -146,9 +146,9 @@ pub fn plan(snapshot: &Snapshot) -> Plan {
 
 /// Decides for every gang of the snapshot: first those for whom others are being stopped, then
 /// in the order of [`Order`](crate::order::Order), pool by pool. `past` is what the plan before
-/// this one handed on. A snapshot whose gangs are sorted by id is not copied.
+/// this one handed on. All is laid out for this plan; a [`Planner`] keeps it for the next.
 pub fn plan_after(snapshot: &Snapshot, past: &Past) -> (Plan, Past) {
-    let sorted = snapshot.gangs.is_sorted_by(|a, b| a.id < b.id);
-    let snapshot = if sorted { Cow::Borrowed(snapshot) } else { Cow::Owned(snapshot.sorted()) };
-    round::Round::new(&snapshot, past).serve_all()
+    let mut planner = Planner::of(snapshot, past);
+    let plan = planner.plan(snapshot.now);
+    (plan, planner.past())
 }

@@ -29,15 +29,6 @@ pub struct Snapshot {
     pub now: i64,
 }
 
-impl Snapshot {
-    /// The same with its gangs in the order of their ids.
-    pub(crate) fn sorted(&self) -> Self {
-        let mut sorted = self.clone();
-        sorted.gangs.sort_by(|a, b| a.id.cmp(&b.id));
-        sorted
-    }
-}
-
 /// How the nodes of a pool are given out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Pool {

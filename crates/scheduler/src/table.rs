@@ -9,84 +9,289 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::cluster::{Cluster, NodeId};
 use crate::device::{DEVICES_MAX, Device, DeviceRequest, Each, Grant, Held, ModelId, ModelSet, Models, WHOLE};
-use crate::engine::{Engine, Members, Reservation, Running, Work, WorkId};
+use crate::engine::{Engine, Members, Millis, Reservation, Running, WorkId};
 use crate::gang::{self, Placed};
 use crate::limits::Limits;
 use crate::node::{Facts, Node as Host, Seat, manner};
+use crate::placement;
+use crate::planner::World;
 use crate::request::{Constraints, Request};
 use crate::resource::{Demand, ResourceId, Resources};
-use crate::scoring::Mix;
-use crate::snapshot::{Amounts, Gang, Member, Milli, Node, PlacedMember, Snapshot};
+use crate::scoring::{Mix, Shape};
+use crate::snapshot::{Amounts, Gang, Member, Milli, Node, PlacedMember, Pool};
+use crate::titles::NamedShape;
 
 /// What names of accelerators begin with.
 pub(crate) const CARDS: &str = "gpu.fermion.dev/";
 /// Thousandths in a unit.
 const UNIT: Milli = 1000;
-/// The part of what runs and waits that decides which shapes are usual.
-const USUAL: f64 = 0.95;
 
 /// Running work of a gang: all that it cannot be without, a member beyond the minimum, or what
 /// was told to stop.
-pub(crate) struct Part<'s> {
-    /// Place of the gang in the snapshot.
+pub(crate) struct Part {
+    /// Slot of the gang.
     pub gang: usize,
-    pub members: Vec<&'s PlacedMember>,
+    /// Its place among the parts of the gang.
+    pub turn: usize,
+    /// Ids of its members.
+    pub members: Vec<String>,
+    pub size: Demand,
     /// Whether the gang goes on without it.
     pub spare: bool,
     pub leaving: bool,
+    pool: String,
+    started_at: Millis,
+    ends_at: Option<Millis>,
+    parent: Option<WorkId>,
+}
+
+/// Who has seats on a node, in the order in which they take their cards: by gang, part and place
+/// in the gang.
+#[derive(Default)]
+struct Site {
+    pool: String,
+    occupants: BTreeMap<(String, usize, usize), (usize, WorkId)>,
+    /// What it has in use beside gangs.
+    rest: Option<WorkId>,
 }
 
 /// Clusters by pool, and the numbers of what is named.
-pub(crate) struct Table<'s> {
+pub(crate) struct Table {
     resources: Resources,
+    models: Models,
     pools: BTreeMap<String, Engine>,
-    /// What pending members ask for, by their ids.
-    requests: HashMap<&'s str, Request>,
     /// What runs.
-    parts: BTreeMap<WorkId, Part<'s>>,
+    parts: BTreeMap<WorkId, Part>,
+    sites: HashMap<String, Site>,
+    /// Nodes whose seats are to be given anew.
+    touched: BTreeSet<String>,
     next: u64,
+    /// Counts changes of nodes and of what runs on them.
+    version: u64,
 }
 
-impl<'s> Table<'s> {
-    /// Lays out nodes and what runs on them.
-    fn of(snapshot: &'s Snapshot) -> Self {
+/// Numbers of gangs are their slots; all others are above.
+const FRESH_MIN: u64 = 1 << 40;
+
+impl Table {
+    /// Lays out nodes; gangs are still to be put on them. Resources and models have their numbers
+    /// in the order of their names, so that they are the same however often it is done.
+    pub(crate) fn of(pools: &[Pool], nodes: &[Node], names: &BTreeSet<&str>) -> Self {
         let mut table = Self {
             resources: Resources::default(),
+            models: Models::default(),
             pools: BTreeMap::new(),
-            requests: HashMap::new(),
             parts: BTreeMap::new(),
-            // Gangs themselves have the numbers of their places.
-            next: snapshot.gangs.len() as u64,
+            sites: HashMap::new(),
+            touched: BTreeSet::new(),
+            next: FRESH_MIN,
+            version: 0,
         };
-        let mut models = Models::default();
-        let members = snapshot.gangs.iter().flat_map(|gang| &gang.sets).flat_map(|set| &set.pending);
-        table.requests = members.map(|member| (member.id.as_str(), table.request(member, &mut models))).collect();
-        let mix = Mix::typical(table.requests.values(), USUAL);
-        let names: BTreeSet<&str> = snapshot.nodes.iter().map(|node| node.pool.as_str()).collect();
-        for pool in names {
-            let mut nodes: Vec<&Node> = snapshot.nodes.iter().filter(|node| node.pool == pool).collect();
-            nodes.sort_by(|a, b| a.name.cmp(&b.name));
-            let settings = snapshot.pools.iter().find(|one| one.name == pool).cloned().unwrap_or_default();
-            let mut cluster = Cluster::new(settings.placement, mix.clone());
-            for node in &nodes {
-                let devices = devices(&node.allocatable, &mut models);
-                cluster.add(table.facts(node), devices);
+        for name in names {
+            if table.resources.len() < Resources::MAX {
+                table.resources.intern(name);
             }
-            cluster.models = models.clone();
-            let mut engine = Engine::new(cluster, settings.backfill);
-            table.restore(&mut engine, snapshot, &nodes);
-            table.pools.insert(pool.to_owned(), engine);
+            if let Some(model) = name.strip_prefix(CARDS) {
+                table.models.intern(model);
+            }
+        }
+        let names: BTreeSet<&str> = nodes.iter().map(|node| node.pool.as_str()).collect();
+        for pool in names {
+            let settings = pools.iter().find(|one| one.name == pool).cloned().unwrap_or_default();
+            let mut cluster = Cluster::new(settings.placement, Mix::default());
+            for node in nodes.iter().filter(|node| node.pool == pool) {
+                let devices = devices(&node.allocatable, &mut table.models);
+                cluster.add(table.facts(node), devices);
+                table.sites.insert(node.name.clone(), Site { pool: pool.to_owned(), ..Site::default() });
+                table.touched.insert(node.name.clone());
+            }
+            table.pools.insert(pool.to_owned(), Engine::new(cluster, settings.backfill));
+        }
+        for engine in table.pools.values_mut() {
+            engine.cluster().models = table.models.clone();
         }
         table
     }
 
-    /// Lays out a snapshot and begins a round in every pool.
-    pub(crate) fn begin(snapshot: &'s Snapshot) -> Self {
-        let mut table = Self::of(snapshot);
-        for engine in table.pools.values_mut() {
-            engine.begin_round(snapshot.now);
+    /// Whether all these names have their numbers, or there are no more to be had.
+    pub(crate) fn knows<'n>(&self, mut names: impl Iterator<Item = &'n String>) -> bool {
+        self.resources.len() >= Resources::MAX || names.all(|name| self.resources.id(name).is_some())
+    }
+
+    /// Gives seats to what is new, and begins a round in every pool.
+    pub(crate) fn begin(&mut self, world: &World) {
+        for name in std::mem::take(&mut self.touched) {
+            self.seat_anew(&name, world);
+            self.version += 1;
         }
-        table
+        for engine in self.pools.values_mut() {
+            engine.begin_round(world.now);
+        }
+    }
+
+    /// Says what is usually asked for.
+    pub(crate) fn set_mix(&mut self, pools: &[Pool], mix: &Mix) {
+        for (name, engine) in &mut self.pools {
+            let placement = pools.iter().find(|one| one.name == *name).map(|pool| pool.placement).unwrap_or_default();
+            engine.cluster().set_scorer(placement, mix.clone());
+        }
+    }
+
+    /// What a node is has changed, apart from what it has and where it stands.
+    pub(crate) fn change_node(&mut self, node: &Node) {
+        let facts = self.facts(node);
+        if let Some(engine) = self.pools.get_mut(&node.pool)
+            && let Some(id) = engine.node_id(&node.name)
+        {
+            engine.cluster().set_facts(id, facts);
+        }
+        self.touched.insert(node.name.clone());
+        self.version += 1;
+    }
+
+    /// Takes in what a gang runs. Its seats are given with [`Table::begin`].
+    pub(crate) fn put(&mut self, slot: usize, gang: &Gang) -> Vec<WorkId> {
+        let mut parts: Vec<(Vec<usize>, bool, bool)> = Vec::new();
+        let there = |member: &PlacedMember| self.sites.contains_key(&member.node);
+        let places = || (0..gang.placed.len()).filter(|place| there(&gang.placed[*place]));
+        let of = |spare: bool, leaving: bool| {
+            places().filter(move |place| {
+                let member = &gang.placed[*place];
+                member.leaves_at.is_some() == leaving && (leaving || member.spare == spare)
+            })
+        };
+        parts.push((of(false, false).collect(), false, false));
+        parts.extend(of(true, false).map(|place| (vec![place], true, false)));
+        parts.push((of(false, true).collect(), false, true));
+        let mut ids = Vec::new();
+        let parent = (!parts[0].0.is_empty()).then_some(WorkId(slot as u64));
+        for (turn, (places, spare, leaving)) in parts.into_iter().enumerate() {
+            let Some(first) = places.first() else { continue };
+            let id = if turn == 0 { WorkId(slot as u64) } else { self.fresh() };
+            let mut size = Demand::default();
+            for place in &places {
+                let member = &gang.placed[*place];
+                size.add(&self.demand(&member.requests));
+                let site = self.sites.get_mut(&member.node).expect("members were chosen by it");
+                site.occupants.insert((gang.id.clone(), turn, *place), (slot, id));
+                self.touched.insert(member.node.clone());
+            }
+            let leaves_at = places.iter().filter_map(|place| gang.placed[*place].leaves_at).max();
+            let pool = self.sites[&gang.placed[*first].node].pool.clone();
+            let part = Part {
+                gang: slot,
+                turn,
+                members: places.iter().map(|place| gang.placed[*place].id.clone()).collect(),
+                size,
+                spare,
+                leaving,
+                pool,
+                started_at: gang.started_at,
+                ends_at: if leaving { leaves_at } else { gang.ends_at() },
+                parent: parent.filter(|_| spare),
+            };
+            self.parts.insert(id, part);
+            ids.push(id);
+        }
+        ids
+    }
+
+    /// Forgets what a gang runs.
+    pub(crate) fn take(&mut self, gang: &Gang, parts: &[WorkId]) {
+        for id in parts {
+            let Some(part) = self.parts.remove(id) else { continue };
+            // Members of another pool than the first were left out.
+            if let Some(engine) = self.pools.get_mut(&part.pool) {
+                engine.take_out(*id);
+            }
+        }
+        for (place, member) in gang.placed.iter().enumerate() {
+            let Some(site) = self.sites.get_mut(&member.node) else { continue };
+            let from = (gang.id.clone(), 0, 0);
+            let own: Vec<_> = site.occupants.range(from..).take_while(|(key, _)| key.0 == gang.id).map(|(key, _)| key.clone()).collect();
+            for key in own.into_iter().filter(|key| key.2 == place) {
+                site.occupants.remove(&key);
+            }
+            self.touched.insert(member.node.clone());
+        }
+    }
+
+    /// Gives all who are on a node their seats there in their order, and counts the rest of what
+    /// it has in use as one piece of work without a known end.
+    fn seat_anew(&mut self, name: &str, world: &World) {
+        let (Some(node), Some(site)) = (world.node(name), self.sites.remove(name)) else { return };
+        let Some(mut engine) = self.pools.remove(&site.pool) else { return };
+        if let Some(id) = engine.node_id(name) {
+            let all: BTreeSet<WorkId> = site.occupants.values().map(|(_, work)| *work).chain(site.rest).collect();
+            for work in &all {
+                engine.leave_seats(*work, id);
+            }
+            let mut rest = node.used.clone();
+            for ((_, _, place), (slot, work)) in &site.occupants {
+                let part = &self.parts[work];
+                if part.pool != site.pool {
+                    continue;
+                }
+                let member = &world.gang(*slot).placed[*place];
+                for (name, amount) in &member.requests {
+                    if let Some(left) = rest.get_mut(name) {
+                        *left = left.saturating_sub(*amount);
+                    }
+                }
+                if let Some(placed) = self.seat(&mut engine, name, &member.requests) {
+                    let Part { started_at, ends_at, parent, .. } = *part;
+                    engine.take_seat(*work, placed, Running { placed: Vec::new(), started_at, ends_at, parent });
+                }
+            }
+            let work = site.rest.unwrap_or_else(|| self.fresh());
+            if let Some(placed) = self.seat(&mut engine, name, &rest) {
+                // As if it had begun just now, whenever that is.
+                engine.take_seat(work, placed, Running { placed: Vec::new(), started_at: Millis::MAX, ends_at: None, parent: None });
+            }
+            self.sites.insert(name.to_owned(), Site { rest: Some(work), ..site });
+        }
+        let pool = node.pool.clone();
+        self.pools.insert(pool, engine);
+    }
+
+    /// Ends what a round has started, and expects of who runs what was expected before.
+    pub(crate) fn roll_back(&mut self, started: &[(String, WorkId)], leaving: &BTreeSet<WorkId>) {
+        for (pool, id) in started {
+            if let Some(engine) = self.pools.get_mut(pool) {
+                engine.finish(*id);
+            }
+        }
+        for id in leaving {
+            if let Some(part) = self.parts.get(id)
+                && let Some(engine) = self.pools.get_mut(&part.pool)
+            {
+                engine.expect_end(*id, part.ends_at);
+            }
+        }
+    }
+
+    /// A mix with the names of models.
+    pub(crate) fn named(&self, mix: &Mix) -> Vec<NamedShape> {
+        let name = |id| self.models.get(id).name.clone();
+        let models = |set: ModelSet| (set != ModelSet::ANY).then(|| set.ids().map(name).collect());
+        mix.shapes.iter().map(|(shape, part)| (shape.cpu, shape.cards, shape.compute, models(shape.models), *part)).collect()
+    }
+
+    /// The same with their numbers.
+    pub(crate) fn numbered(&self, mix: &[NamedShape]) -> Mix {
+        let set = |names: &Option<Vec<String>>| {
+            let ids = names.as_ref().map(|names| names.iter().filter_map(|name| self.models.id(name)).collect());
+            ids.unwrap_or(ModelSet::ANY)
+        };
+        let shape = |(cpu, cards, compute, models, part): &NamedShape| {
+            (Shape { cpu: *cpu, cards: *cards, compute: *compute, models: set(models) }, *part)
+        };
+        Mix { shapes: mix.iter().map(shape).collect() }
+    }
+
+    /// Counts changes of nodes and of what runs on them.
+    pub(crate) fn version(&self) -> u64 {
+        self.version
     }
 
     pub(crate) fn pool(&mut self, name: &str) -> Option<&mut Engine> {
@@ -94,12 +299,12 @@ impl<'s> Table<'s> {
     }
 
     /// What runs, by its number.
-    pub(crate) fn parts(&self) -> &BTreeMap<WorkId, Part<'s>> {
+    pub(crate) fn parts(&self) -> &BTreeMap<WorkId, Part> {
         &self.parts
     }
 
     /// What a gang holds, apart from what it was told to give back.
-    pub(crate) fn held(&mut self, gang: &Gang) -> Demand {
+    pub(crate) fn held(&self, gang: &Gang) -> Demand {
         let mut sum = Demand::default();
         for member in gang.placed.iter().filter(|member| member.leaves_at.is_none()) {
             sum.add(&self.demand(&member.requests));
@@ -107,28 +312,17 @@ impl<'s> Table<'s> {
         sum
     }
 
-    /// What a part of running work holds.
-    pub(crate) fn size(&self, part: &Part<'_>) -> Demand {
-        let mut sum = Demand::default();
-        for (name, amount) in part.members.iter().flat_map(|member| &member.requests) {
-            if let Some(id) = self.resources.id(name) {
-                sum.add(&[(id, units(name, *amount))].into_iter().collect());
-            }
-        }
-        sum
-    }
-
-    /// What pending members ask for together.
+    /// What members ask for together.
     pub(crate) fn asked(&self, members: &[&Member]) -> Demand {
         let mut sum = Demand::default();
         for member in members {
-            sum.add(&self.requests[member.id.as_str()].demand);
+            sum.add(&self.demand(&member.requests));
         }
         sum
     }
 
     /// Amounts as bounds.
-    pub(crate) fn limits(&mut self, amounts: &Amounts) -> Limits {
+    pub(crate) fn limits(&self, amounts: &Amounts) -> Limits {
         amounts.iter().filter_map(|(name, amount)| Some((self.id(name)?, whole_units(name, *amount)))).collect()
     }
 
@@ -142,45 +336,34 @@ impl<'s> Table<'s> {
         Milli::from(amount) * if in_thousandths(self.name(id)) { 1 } else { UNIT }
     }
 
-    pub(crate) fn resources(&self) -> impl Iterator<Item = (ResourceId, &str)> + '_ {
-        (0..self.resources.len()).map(|place| ResourceId(place as u16)).map(|id| (id, self.resources.name(id)))
-    }
-
     /// A number that nothing else has.
     pub(crate) fn fresh(&mut self) -> WorkId {
         self.next += 1;
         WorkId(self.next)
     }
 
-    /// Members as work; equal ones together. With it, the ids of each kind of member in turn.
-    pub(crate) fn work<'m>(
-        &self,
-        id: WorkId,
-        pool: &str,
-        gang: &Gang,
-        members: &[&'m Member],
-        waits: bool,
-    ) -> Option<(Work, Vec<Vec<&'m str>>)> {
-        if !self.pools.contains_key(pool) {
-            return None;
-        }
+    /// Members as kinds of equal ones. With it, the places of each kind in turn.
+    pub(crate) fn kinds(&self, members: &[&Member]) -> (Vec<Members>, Vec<Vec<usize>>) {
         let mut sets: Vec<Members> = Vec::new();
-        let mut ids: Vec<Vec<&str>> = Vec::new();
-        for member in members {
-            let request = &self.requests[member.id.as_str()];
-            if let Some(place) = sets.iter().position(|set| set.request == *request) {
-                sets[place].count += 1;
-                ids[place].push(&member.id);
+        let mut places: Vec<Vec<usize>> = Vec::new();
+        for (place, member) in members.iter().enumerate() {
+            let like = places.iter().position(|like| placement::same(members[like[0]], member));
+            if let Some(like) = like {
+                sets[like].count += 1;
+                places[like].push(place);
             } else {
-                sets.push(Members { request: request.clone(), count: 1, per_node_max: None });
-                ids.push(vec![&member.id]);
+                sets.push(Members { request: self.request(member), count: 1, per_node_max: None });
+                places.push(vec![place]);
             }
         }
-        let topology = if waits { gang.topology } else { gang::Topology::default() };
-        Some((Work { run_ms: gang.run_ms, topology, waits, ..Work::new(id, sets) }, ids))
+        (sets, places)
     }
 
-    fn request(&mut self, member: &Member, models: &mut Models) -> Request {
+    pub(crate) fn has_pool(&self, pool: &str) -> bool {
+        self.pools.contains_key(pool)
+    }
+
+    fn request(&self, member: &Member) -> Request {
         let constraints = Constraints {
             selector: member.node_selector.clone(),
             affinity: member.affinity.clone(),
@@ -189,22 +372,22 @@ impl<'s> Table<'s> {
         let mut cards = member.requests.iter().filter_map(|(name, amount)| Some((name.strip_prefix(CARDS)?, *amount)));
         let devices = cards.find_map(|(model, amount)| {
             let count = u8::try_from(amount / UNIT).ok().filter(|count| usize::from(*count) <= DEVICES_MAX && *count > 0)?;
-            let models: ModelSet = models.intern(model).into_iter().collect();
+            let models: ModelSet = self.models.id(model).into_iter().collect();
             Some(DeviceRequest { models, count, each: Each::Whole })
         });
         Request { demand: self.demand(&member.requests), devices, constraints }
     }
 
-    fn demand(&mut self, amounts: &Amounts) -> Demand {
+    pub(crate) fn demand(&self, amounts: &Amounts) -> Demand {
         amounts.iter().filter_map(|(name, amount)| Some((self.id(name)?, units(name, *amount)))).collect()
     }
 
     /// Names beyond the bound are not told apart from nothing; a cluster has some tens.
-    pub(crate) fn id(&mut self, name: &str) -> Option<ResourceId> {
-        self.resources.id(name).or_else(|| (self.resources.len() < Resources::MAX).then(|| self.resources.intern(name)))
+    pub(crate) fn id(&self, name: &str) -> Option<ResourceId> {
+        self.resources.id(name)
     }
 
-    fn facts(&mut self, node: &Node) -> Facts {
+    fn facts(&self, node: &Node) -> Facts {
         let amounts = node.allocatable.iter().filter_map(|(name, amount)| Some((self.id(name)?, whole_units(name, *amount))));
         let allocatable = amounts.collect();
         Facts {
@@ -217,52 +400,9 @@ impl<'s> Table<'s> {
         }
     }
 
-    /// Seats what runs: gangs whose members are known, and the rest of what each node has in
-    /// use as one piece of work without a known end.
-    fn restore(&mut self, engine: &mut Engine, snapshot: &'s Snapshot, nodes: &[&Node]) {
-        let mut rest: BTreeMap<&str, Amounts> = nodes.iter().map(|node| (node.name.as_str(), node.used.clone())).collect();
-        for (place, gang) in snapshot.gangs.iter().enumerate() {
-            let mut members: Vec<&PlacedMember> = Vec::new();
-            for member in &gang.placed {
-                let Some(rest) = rest.get_mut(member.node.as_str()) else { continue };
-                for (name, amount) in &member.requests {
-                    if let Some(left) = rest.get_mut(name) {
-                        *left = left.saturating_sub(*amount);
-                    }
-                }
-                members.push(member);
-            }
-            let (leaving, staying): (Vec<_>, Vec<_>) = members.into_iter().partition(|member| member.leaves_at.is_some());
-            let (spare, needed): (Vec<_>, Vec<_>) = staying.into_iter().partition(|member| member.spare);
-            let parent = (!needed.is_empty()).then_some(WorkId(place as u64));
-            self.run_part(engine, parent, gang, Part { gang: place, members: needed, spare: false, leaving: false }, None);
-            for member in spare {
-                let id = Some(self.fresh());
-                self.run_part(engine, id, gang, Part { gang: place, members: vec![member], spare: true, leaving: false }, parent);
-            }
-            let id = (!leaving.is_empty()).then(|| self.fresh());
-            self.run_part(engine, id, gang, Part { gang: place, members: leaving, spare: false, leaving: true }, None);
-        }
-        for (node, amounts) in rest {
-            let placed: Vec<Placed> = self.seat(engine, node, &amounts).into_iter().collect();
-            let id = self.fresh();
-            run(engine, id, Running { placed, started_at: snapshot.now, ends_at: None, parent: None });
-        }
-    }
-
-    fn run_part(&mut self, engine: &mut Engine, id: Option<WorkId>, gang: &Gang, part: Part<'s>, parent: Option<WorkId>) {
-        let Some(id) = id else { return };
-        let placed = part.members.iter().filter_map(|member| self.seat(engine, &member.node, &member.requests)).collect();
-        let leaves_at = part.members.iter().filter_map(|member| member.leaves_at).max();
-        let ends_at = if part.leaving { leaves_at } else { gang.ends_at() };
-        if run(engine, id, Running { placed, started_at: gang.started_at, ends_at, parent }) {
-            self.parts.insert(id, part);
-        }
-    }
-
     /// A seat for what runs on a node already. Cards are taken where they are free: which ones
     /// it has is not known.
-    fn seat(&mut self, engine: &mut Engine, node: &str, amounts: &Amounts) -> Option<Placed> {
+    fn seat(&self, engine: &mut Engine, node: &str, amounts: &Amounts) -> Option<Placed> {
         let demand = self.demand(amounts);
         let id = engine.node_id(node)?;
         let host = engine.host(id)?;
@@ -288,22 +428,37 @@ impl<'s> Table<'s> {
     }
 }
 
-/// Counts what has its seats as running; answers whether it has any.
-fn run(engine: &mut Engine, id: WorkId, running: Running) -> bool {
-    let any = !running.placed.is_empty();
-    if any {
-        engine.adopt(id, running);
-    }
-    any
-}
-
 impl Engine {
-    /// Takes in running work whose seats were taken by [`Engine::put_early`].
-    fn adopt(&mut self, id: WorkId, running: Running) {
+    /// Forgets running work, and nobody else; its seats are free.
+    fn take_out(&mut self, id: WorkId) {
+        let Some(running) = self.running.remove(&id) else { return };
+        gang::unseat(&mut self.cluster, &running.placed);
         if let Some(parent) = running.parent {
+            self.drop_member(parent, id);
+        }
+    }
+
+    /// Frees the seats that work has on a node. It goes on without them, if it has others.
+    fn leave_seats(&mut self, id: WorkId, node: NodeId) {
+        let Some(running) = self.running.get_mut(&id) else { return };
+        let (gone, left): (Vec<Placed>, Vec<Placed>) = std::mem::take(&mut running.placed).into_iter().partition(|one| one.node == node);
+        running.placed = left;
+        let parent = running.parent;
+        gang::unseat(&mut self.cluster, &gone);
+        if self.running[&id].placed.is_empty() {
+            self.running.remove(&id);
+            if let Some(parent) = parent {
+                self.drop_member(parent, id);
+            }
+        }
+    }
+
+    /// Counts a seat that was taken by [`Engine::put_early`] as one of this work.
+    fn take_seat(&mut self, id: WorkId, placed: Placed, fresh: Running) {
+        if let Some(parent) = fresh.parent {
             self.members.entry(parent).or_default().insert(id);
         }
-        self.running.insert(id, running);
+        self.running.entry(id).or_insert(fresh).placed.push(placed);
     }
 
     fn put_early(&mut self, placed: &Placed) {

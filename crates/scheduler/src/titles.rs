@@ -1,63 +1,131 @@
 //! Who may have how much, and in what order: a snapshot laid out for [`Admission`] and [`Order`].
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 use crate::account::{AccountId, Accounts, Level, Owner};
 use crate::admission::{self, Admission, Blocker, Step};
 use crate::engine::{Millis, WorkId};
-use crate::fair_share::FairShare;
+use crate::environment::Environment;
+use crate::fair_share::{FairShare, Usage};
 use crate::limits::Limits;
-use crate::order::{Entry, Order, QueueSettings, Settings, Shares};
+use crate::order::{Entry, Order, Pass, QueueSettings, Settings, Shares};
+use crate::planner::World;
 use crate::queue::{Config, QueueId, Queues, Reason};
 use crate::resource::{Demand, ResourceId};
 use crate::rules::{Subject, Whom};
-use crate::snapshot::{Amounts, Gang, Snapshot};
+use crate::snapshot::{Amounts, Gang};
 use crate::table::Table;
 
 /// Averages below this part of a unit are forgotten.
 const AVERAGE_MIN: f64 = 1.0;
 
-/// What somebody used on average, by pool, account and resource. It is all that rounds hand on
-/// to each other; who keeps it over a restart keeps fair shares.
+/// What rounds hand on to each other: what somebody used on average, by pool, account and
+/// resource, and what was usually asked for. Who keeps it over a restart keeps fair shares.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Past {
     /// As of when; `None` when nothing was before.
-    at: Option<Millis>,
-    averages: BTreeMap<(String, Path), Vec<(String, f64)>>,
+    pub(crate) at: Option<Millis>,
+    pub(crate) averages: BTreeMap<(String, Path), Vec<(String, f64)>>,
+    /// What was usually asked for.
+    pub(crate) mix: Vec<NamedShape>,
 }
 
-/// The names of an account and of those above it, from the top.
-type Path = Vec<(Level, String)>;
+/// Thousandths of a core, cards, thousandths of each, models (`None` for any), and the part of all
+/// requests.
+pub(crate) type NamedShape = (i64, u8, u16, Option<Vec<String>>, f64);
 
-/// Titles of the gangs of a snapshot.
+/// The names of an account and of those above it, from the top.
+pub(crate) type Path = Vec<(Level, String)>;
+
+/// Titles of gangs.
 pub(crate) struct Titles {
     admission: Admission,
     /// By pool.
     fair: BTreeMap<String, FairShare>,
+    /// Who waits, by pool.
+    orders: BTreeMap<String, Order>,
+    pool_of: HashMap<String, String>,
     owners: HashMap<Whom, Owner>,
     subjects: BTreeMap<AccountId, Subject>,
     now: Millis,
+    /// What the round has changed, the last last, and what shares were before.
+    changed: Vec<(Change, Charge)>,
+    shares_before: BTreeMap<(String, AccountId), Usage>,
+}
+
+/// What somebody has, and for whom it counts.
+#[derive(Clone, Debug)]
+pub(crate) struct Charge {
+    pool: String,
+    queue: QueueId,
+    owner: Owner,
+    environment: Environment,
+    demand: Demand,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Change {
+    /// It starts, and counts as one that runs.
+    Started,
+    Ended,
+    /// It has more, or less.
+    More,
+    Less,
+}
+
+impl Charge {
+    fn request(&self) -> admission::Request<'_> {
+        admission::Request {
+            queue: self.queue,
+            owner: self.owner,
+            groups: &[],
+            environment: self.environment,
+            demand: &self.demand,
+            members: 0,
+            priority: 0,
+            run_ms: None,
+        }
+    }
 }
 
 impl Titles {
-    pub(crate) fn of(snapshot: &Snapshot, table: &mut Table<'_>, past: &Past) -> Self {
+    /// Lays out what is ruled for these people; gangs are still to be counted. Accounts have
+    /// their numbers in the order of their names, so that they are the same however often it is
+    /// done.
+    pub(crate) fn of(world: &World, people: &[&Whom], table: &Table, past: &Past) -> Self {
         let mut titles = Self {
             admission: Admission::default(),
             fair: BTreeMap::new(),
+            orders: BTreeMap::new(),
+            pool_of: world.queues.iter().map(|queue| (queue.name.clone(), queue.pool.clone())).collect(),
             owners: HashMap::new(),
             subjects: BTreeMap::new(),
-            now: snapshot.now,
+            now: world.now,
+            changed: Vec::new(),
+            shares_before: BTreeMap::new(),
         };
-        titles.queues(snapshot, table);
-        for gang in &snapshot.gangs {
-            titles.know(&gang.owner);
+        titles.queues(world, table);
+        let mut paths: BTreeSet<Path> = people.iter().map(|whom| whom.path()).collect();
+        paths.extend(people.iter().map(|whom| vec![(Level::Person, whom.user.clone())]));
+        paths.extend(past.averages.keys().map(|(_, path)| path.clone()));
+        for path in &paths {
+            _ = intern(&mut titles.admission.accounts, path);
         }
-        titles.rules(snapshot, table);
-        titles.restore(snapshot, table, past);
+        for whom in people {
+            titles.know(whom);
+        }
+        titles.rules(world, table);
+        titles.averages(world, table, past);
         titles
     }
 
-    fn queues(&mut self, snapshot: &Snapshot, table: &mut Table<'_>) {
+    /// Whether the accounts of these people have their numbers.
+    pub(crate) fn knows(&self, whom: &Whom) -> bool {
+        self.owners.contains_key(whom)
+    }
+
+    fn queues(&mut self, snapshot: &World, table: &Table) {
         let queues = &mut self.admission.queues;
         let mut capacity = Amounts::new();
         for (name, amount) in snapshot.nodes.iter().flat_map(|node| &node.allocatable) {
@@ -125,7 +193,7 @@ impl Titles {
         Some(owner)
     }
 
-    fn rules(&mut self, snapshot: &Snapshot, table: &mut Table<'_>) {
+    fn rules(&mut self, snapshot: &World, table: &Table) {
         let mut accounts: BTreeMap<&Subject, Vec<AccountId>> = BTreeMap::new();
         for (id, subject) in &self.subjects {
             accounts.entry(subject).or_default().push(*id);
@@ -156,19 +224,25 @@ impl Titles {
         }
     }
 
-    /// Counts what runs.
-    fn restore(&mut self, snapshot: &Snapshot, table: &mut Table<'_>, past: &Past) {
-        let pool_of: HashMap<&str, &str> = snapshot.queues.iter().map(|queue| (queue.name.as_str(), queue.pool.as_str())).collect();
-        let began_at = past.at.unwrap_or(snapshot.now).min(snapshot.now);
+    fn averages(&mut self, snapshot: &World, table: &Table, past: &Past) {
+        let began_at = past.at.unwrap_or(snapshot.now);
         for pool in snapshot.queues.iter().map(|queue| &queue.pool).collect::<BTreeSet<_>>() {
-            let half_life_ms = snapshot.pools.iter().find(|one| one.name == *pool).and_then(|one| one.half_life_ms);
-            let mut fair = FairShare::new(began_at, half_life_ms);
+            let settings = snapshot.pools.iter().find(|one| one.name == *pool);
+            let mut fair = FairShare::new(began_at, settings.and_then(|one| one.half_life_ms));
             let mut capacity = Amounts::new();
             for (name, amount) in snapshot.nodes.iter().filter(|node| node.pool == *pool).flat_map(|node| &node.allocatable) {
                 *capacity.entry(name.clone()).or_default() += amount;
             }
             fair.set_capacity(table.limits(&capacity));
+            let patience_ms = settings.and_then(|one| one.patience_ms);
+            let mut order = Order::new(Settings { patience_ms, ..Settings::default() }, began_at.min(snapshot.now));
+            let shares = Shares { accounts: &self.admission.accounts, fair: &fair };
+            for (id, config) in self.admission.queues.iter() {
+                let settings = QueueSettings { priority: config.priority, job_order: config.job_order, patience_ms: config.patience_ms };
+                order.set_queue(id, settings, shares);
+            }
             self.fair.insert(pool.clone(), fair);
+            self.orders.insert(pool.clone(), order);
         }
         for ((pool, path), averages) in &past.averages {
             let (Some(fair), Some(id)) = (self.fair.get_mut(pool), intern(&mut self.admission.accounts, path)) else { continue };
@@ -176,34 +250,108 @@ impl Titles {
                 averages.iter().filter_map(|(name, average)| Some((table.id(name)?, *average))).collect();
             fair.restore_average(id, &averages, began_at);
         }
-        for gang in &snapshot.gangs {
-            let demand = table.held(gang);
-            let Some((queue, owner)) = self.title(gang).filter(|_| !demand.is_empty()) else { continue };
-            self.admission.restore(request(gang, queue, owner, &demand, 0));
-            if let Some(fair) = pool_of.get(gang.queue.as_str()).and_then(|pool| self.fair.get_mut(*pool)) {
-                fair.start(&self.admission.accounts, owner.member, &demand);
-            }
+    }
+
+    /// Counts what a gang holds; answers it, to be taken back.
+    pub(crate) fn hold(&mut self, gang: &Gang, demand: Demand) -> Option<Charge> {
+        let (queue, owner) = self.title(gang).filter(|_| !demand.is_empty())?;
+        let charge = Charge { pool: self.pool_of.get(&gang.queue)?.clone(), queue, owner, environment: gang.environment, demand };
+        self.admission.restore(charge.request());
+        if let Some(fair) = self.fair.get_mut(&charge.pool) {
+            fair.hold(&self.admission.accounts, owner.member, &charge.demand);
         }
-        for fair in self.fair.values_mut() {
-            fair.advance(snapshot.now);
+        Some(charge)
+    }
+
+    /// Takes back what was counted.
+    pub(crate) fn let_go(&mut self, charge: &Charge) {
+        self.admission.end(charge.request());
+        if let Some(fair) = self.fair.get_mut(&charge.pool) {
+            fair.let_go(&self.admission.accounts, charge.owner.member, &charge.demand);
         }
     }
 
-    /// What rounds after this one should know.
-    pub(crate) fn past(&self, table: &Table<'_>) -> Past {
-        let mut past = Past { at: Some(self.now), averages: BTreeMap::new() };
+    /// A gang waits for its turn; answers in which pool.
+    pub(crate) fn enqueue(&mut self, id: WorkId, name: &Arc<str>, gang: &Gang, cards: i64) -> Option<String> {
+        let (queue, owner) = self.title(gang)?;
+        let pool = self.pool_of.get(&gang.queue)?;
+        let (fair, order) = (self.fair.get(pool)?, self.orders.get_mut(pool)?);
+        let entry = Entry {
+            id,
+            name: Arc::clone(name),
+            queue,
+            member: owner.member,
+            created_at: gang.created_at,
+            priority: gang.priority,
+            cost: gang.run_ms.map(|run| run.saturating_mul(cards.max(1))),
+            urgent: gang.urgent,
+            latest_start_at: gang.deadline_at.map(|deadline| deadline.saturating_sub(gang.run_ms.unwrap_or(0))),
+        };
+        order.insert(entry, Shares { accounts: &self.admission.accounts, fair });
+        Some(pool.clone())
+    }
+
+    pub(crate) fn dequeue(&mut self, id: WorkId, pool: &str) {
+        if let Some(order) = self.orders.get_mut(pool) {
+            order.remove(id, &self.admission.accounts);
+        }
+    }
+
+    /// Goes on to a moment: averages, and who comes after whom.
+    pub(crate) fn begin(&mut self, now: Millis, before: Option<Millis>) {
+        self.now = now;
+        let accounts = &self.admission.accounts;
+        for (pool, fair) in &mut self.fair {
+            fair.begin_at(before.unwrap_or(now).min(now));
+            fair.resume(now, AVERAGE_MIN);
+            let shares = Shares { accounts, fair };
+            if let Some(order) = self.orders.get_mut(pool) {
+                for (id, _) in self.admission.queues.iter() {
+                    order.set_standing(id, self.admission.queues.standing(id));
+                }
+                order.advance(now, shares);
+                order.refresh(shares);
+            }
+        }
+    }
+
+    /// Takes back all that the round has changed.
+    pub(crate) fn roll_back(&mut self) {
+        for (change, charge) in std::mem::take(&mut self.changed).into_iter().rev() {
+            let Charge { queue, owner, demand, .. } = &charge;
+            let Admission { accounts, quotas, queues, .. } = &mut self.admission;
+            match change {
+                Change::Started => self.admission.end(charge.request()),
+                Change::Ended => self.admission.restore(charge.request()),
+                Change::More => {
+                    quotas.release(accounts, *owner, demand);
+                    queues.release(*queue, demand);
+                }
+                Change::Less => {
+                    quotas.charge(accounts, *owner, demand);
+                    queues.charge(*queue, demand);
+                }
+            }
+        }
+        for ((pool, account), usage) in std::mem::take(&mut self.shares_before) {
+            if let Some(fair) = self.fair.get_mut(&pool) {
+                fair.put_back(account, usage);
+            }
+        }
+    }
+
+    /// What rounds after this one should know of averages.
+    pub(crate) fn past(&self, table: &Table) -> BTreeMap<(String, Path), Vec<(String, f64)>> {
+        let mut past = BTreeMap::new();
         let accounts = &self.admission.accounts;
         for (pool, fair) in &self.fair {
             for place in 0..accounts.len() {
                 let id = AccountId(place as u32);
-                let averages = table.resources().filter_map(|(resource, name)| {
-                    let average = fair.average(id, resource);
-                    (average >= AVERAGE_MIN).then(|| (name.to_owned(), average))
-                });
-                let averages: Vec<(String, f64)> = averages.collect();
+                let averages = fair.averages(id).filter(|(_, average)| *average >= AVERAGE_MIN);
+                let averages: Vec<(String, f64)> = averages.map(|(resource, average)| (table.name(resource).to_owned(), average)).collect();
                 if !averages.is_empty() {
                     let path = accounts.path_down(id).iter().map(|id| (accounts.level(*id), accounts.name(*id).to_owned())).collect();
-                    past.averages.insert((pool.clone(), path), averages);
+                    past.insert((pool.clone(), path), averages);
                 }
             }
         }
@@ -242,12 +390,14 @@ impl Titles {
 
     /// It has its places, or they are kept for it.
     pub(crate) fn charge(&mut self, pool: &str, gang: &Gang, demand: &Demand) {
-        let Some((queue, owner)) = self.title(gang) else { return };
-        if gang.placed.iter().any(|member| member.leaves_at.is_none()) {
+        let more = gang.placed.iter().any(|member| member.leaves_at.is_none());
+        let Some(charge) = self.change(pool, gang, demand, if more { Change::More } else { Change::Started }) else { return };
+        let Charge { queue, owner, .. } = charge;
+        if more {
             self.admission.quotas.charge(&self.admission.accounts, owner, demand);
             self.admission.queues.charge(queue, demand);
         } else {
-            self.admission.restore(request(gang, queue, owner, demand, 0));
+            self.admission.restore(charge.request());
         }
         if let Some(fair) = self.fair.get_mut(pool) {
             fair.start(&self.admission.accounts, owner.member, demand);
@@ -256,9 +406,10 @@ impl Titles {
 
     /// It, or a part of it, is being stopped.
     pub(crate) fn release(&mut self, pool: &str, gang: &Gang, demand: &Demand, whole: bool) {
-        let Some((queue, owner)) = self.title(gang) else { return };
+        let Some(charge) = self.change(pool, gang, demand, if whole { Change::Ended } else { Change::Less }) else { return };
+        let Charge { queue, owner, .. } = charge;
         if whole {
-            self.admission.end(request(gang, queue, owner, demand, 0));
+            self.admission.end(charge.request());
         } else {
             self.admission.quotas.release(&self.admission.accounts, owner, demand);
             self.admission.queues.release(queue, demand);
@@ -268,48 +419,60 @@ impl Titles {
         }
     }
 
-    /// Gangs in the order in which they are served.
-    pub(crate) fn order<'g>(&self, pool: &str, patience_ms: Option<i64>, gangs: impl Iterator<Item = (WorkId, &'g Gang, i64)>) -> Order {
-        let mut order = Order::new(Settings { patience_ms, ..Settings::default() }, self.now);
-        let Some(fair) = self.fair.get(pool) else { return order };
-        let shares = Shares { accounts: &self.admission.accounts, fair };
-        for (id, config) in self.admission.queues.iter() {
-            let settings = QueueSettings { priority: config.priority, job_order: config.job_order, patience_ms: config.patience_ms };
-            order.set_queue(id, settings, shares);
+    /// Takes note of a change of the round, to take it back when the round is over.
+    fn change(&mut self, pool: &str, gang: &Gang, demand: &Demand, change: Change) -> Option<Charge> {
+        let (queue, owner) = self.title(gang)?;
+        let charge = Charge { pool: pool.to_owned(), queue, owner, environment: gang.environment, demand: demand.clone() };
+        self.changed.push((change, charge.clone()));
+        if let Some(fair) = self.fair.get_mut(pool) {
+            for account in self.admission.accounts.path(owner.member) {
+                self.shares_before.entry((pool.to_owned(), account)).or_insert_with(|| fair.usage(account));
+            }
+        }
+        Some(charge)
+    }
+
+    /// Who waits in a pool, in order. The order itself is handed out, to be put back, so that
+    /// titles may change meanwhile.
+    pub(crate) fn take_order(&mut self, pool: &str) -> Order {
+        self.orders.get_mut(pool).map(std::mem::take).unwrap_or_default()
+    }
+
+    pub(crate) fn put_order(&mut self, pool: &str, order: Order) {
+        if let Some(place) = self.orders.get_mut(pool) {
+            *place = order;
+        }
+    }
+
+    /// Pools in which anybody waits.
+    pub(crate) fn pools_waiting(&self) -> Vec<String> {
+        self.orders.iter().filter(|(_, order)| !order.is_empty()).map(|(pool, _)| pool.clone()).collect()
+    }
+
+    /// Takes who is next.
+    pub(crate) fn next(&self, pass: &mut Pass<'_>, pool: &str) -> Option<WorkId> {
+        pass.next(Shares { accounts: &self.admission.accounts, fair: self.fair.get(pool)? })
+    }
+
+    /// Brings queues up to date before a pass, once claims were served.
+    pub(crate) fn settle_order(&self, order: &mut Order, pool: &str) {
+        let Some(fair) = self.fair.get(pool) else { return };
+        for (id, _) in self.admission.queues.iter() {
             order.set_standing(id, self.admission.queues.standing(id));
         }
-        for (id, gang, cost) in gangs {
-            let Some((queue, owner)) = self.title(gang) else { continue };
-            let entry = Entry {
-                id,
-                queue,
-                member: owner.member,
-                created_at: gang.created_at,
-                priority: gang.priority,
-                cost: gang.run_ms.map(|run| run.saturating_mul(cost.max(1))),
-                urgent: gang.urgent,
-                latest_start_at: gang.deadline_at.map(|deadline| deadline.saturating_sub(gang.run_ms.unwrap_or(0))),
-            };
-            order.insert(entry, shares);
-        }
-        order
+        order.refresh(Shares { accounts: &self.admission.accounts, fair });
     }
 
     /// Moves queues and accounts to where they belong after one of a gang started.
-    pub(crate) fn reorder(&self, order: &mut Order, pool: &str, gang: &Gang) {
+    pub(crate) fn reorder(&self, pass: &mut Pass<'_>, pool: &str, gang: &Gang) {
         let (Some(fair), Some((queue, owner))) = (self.fair.get(pool), self.title(gang)) else { return };
-        let shares = Shares { accounts: &self.admission.accounts, fair };
-        order.touch(owner.member, shares);
+        pass.touch(owner.member, Shares { accounts: &self.admission.accounts, fair });
         let top = self.admission.queues.path(queue).last();
         for (id, _) in self.admission.queues.iter() {
             if self.admission.queues.path(id).last() == top {
-                order.set_standing(id, self.admission.queues.standing(id));
+                pass.set_standing(id, self.admission.queues.standing(id));
             }
         }
-    }
-
-    pub(crate) fn accounts(&self) -> &Accounts {
-        &self.admission.accounts
     }
 
     pub(crate) fn queue_tree(&self) -> &Queues {

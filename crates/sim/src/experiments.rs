@@ -4,5 +4,6 @@ pub mod admission;
 pub mod inflation;
 pub mod jct;
 pub mod reclaim;
+pub mod rounds;
 pub mod steady;
 pub mod throughput;

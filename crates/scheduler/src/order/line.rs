@@ -2,6 +2,7 @@
 //! of accounts whose siblings are sorted by share.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
 use smallvec::SmallVec;
 
@@ -20,12 +21,13 @@ pub(super) enum Class {
 }
 
 /// Where a workload stands among others of the same account, or of the queue.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Place {
     pub(super) class: Class,
     /// What the queue's policy goes by.
     pub(super) by: i64,
     pub(super) created_at: i64,
+    pub(super) name: Arc<str>,
     pub(super) id: WorkId,
     /// Whose share decides before the place does.
     pub(super) member: Option<AccountId>,
@@ -112,6 +114,16 @@ impl Line {
         }
     }
 
+    /// What no share decides, in order; it comes before all else.
+    pub(super) fn plain(&self) -> std::collections::btree_set::Iter<'_, Place> {
+        self.plain.iter()
+    }
+
+    /// The line without what no share decides.
+    pub(super) fn shared(&self) -> Self {
+        Self { plain: BTreeSet::new(), branches: self.branches.clone(), tops: self.tops.clone() }
+    }
+
     pub(super) fn first(&self) -> Option<&Place> {
         self.plain.first().or_else(|| {
             let mut siblings = &self.tops;
@@ -145,20 +157,20 @@ impl Line {
             next = branch.parent;
         }
         shares.reverse();
-        Rank { class: place.class, shares, place: *place }
+        Rank { class: place.class, shares, place: place.clone() }
     }
 
     /// How many places of this line come before a rank. Costs their number, or that of the
     /// accounts before.
     pub(super) fn before(&self, rank: &Rank) -> usize {
         let shared = !rank.shares.is_empty();
-        let mut count = if shared { self.plain.len() } else { self.plain.range(..rank.place).count() };
+        let mut count = if shared { self.plain.len() } else { self.plain.range(..&rank.place).count() };
         let mut siblings = &self.tops;
         for (depth, step) in rank.shares.iter().enumerate() {
             count += siblings.range(..step).map(|(_, account)| self.branches[account].count).sum::<usize>();
             let Some(branch) = self.branches.get(&step.1) else { return count };
             let last = depth + 1 == rank.shares.len();
-            count += if last { branch.places.range(..rank.place).count() } else { branch.places.len() };
+            count += if last { branch.places.range(..&rank.place).count() } else { branch.places.len() };
             siblings = &branch.children;
         }
         count

@@ -34,7 +34,17 @@ impl World {
 
     fn entry(&self, id: u64, queue: QueueId, created_at: i64) -> Entry {
         let member = self.members[0];
-        Entry { id: WorkId(id), queue, member, created_at, priority: 0, cost: None, urgent: false, latest_start_at: None }
+        Entry {
+            id: WorkId(id),
+            name: Arc::from(""),
+            queue,
+            member,
+            created_at,
+            priority: 0,
+            cost: None,
+            urgent: false,
+            latest_start_at: None,
+        }
     }
 }
 
@@ -228,7 +238,7 @@ fn by_definition(order: &Order, world: &World, queues: &BTreeMap<QueueId, (Queue
         first.class.cmp(&second.class).then(fair).then(first.cmp(&second))
     };
     let mut lines: Vec<Vec<Entry>> =
-        (0..QUEUES).map(|queue| entries.iter().copied().filter(|entry| entry.queue.0 == queue).collect()).collect();
+        (0..QUEUES).map(|queue| entries.iter().filter(|entry| entry.queue.0 == queue).cloned().collect()).collect();
     for line in &mut lines {
         line.sort_by(within);
         line.reverse();
@@ -262,6 +272,7 @@ proptest! {
                 Step::Insert { id, entry: Shape { queue, who, age, priority, cost, urgent, slack } } => {
                     let entry = Entry {
                         id: WorkId(id),
+                        name: Arc::from(""),
                         queue: QueueId(queue),
                         member: world.members[who],
                         created_at: now - age,
@@ -270,7 +281,7 @@ proptest! {
                         urgent,
                         latest_start_at: slack.map(|slack| now + slack),
                     };
-                    order.insert(entry, world.shares());
+                    order.insert(entry.clone(), world.shares());
                     entries.insert(id, entry);
                     parked.remove(&id);
                 }
@@ -304,13 +315,13 @@ proptest! {
                     queues.get_mut(&QueueId(queue)).unwrap().0 = settings;
                 }
             }
-            let offered: Vec<Entry> = entries.values().copied().filter(|entry| !parked.contains(&entry.id.0)).collect();
+            let offered: Vec<Entry> = entries.values().filter(|entry| !parked.contains(&entry.id.0)).cloned().collect();
             let expected = by_definition(&order, &world, &queues, &offered);
             prop_assert_eq!(order.next(), expected.first().copied());
             prop_assert_eq!(order.iter().collect::<Vec<_>>(), expected);
             prop_assert_eq!(order.len(), entries.len());
             for queue in queues.keys() {
-                let all: Vec<Entry> = entries.values().copied().filter(|entry| entry.queue == *queue).collect();
+                let all: Vec<Entry> = entries.values().filter(|entry| entry.queue == *queue).cloned().collect();
                 let expected = by_definition(&order, &world, &queues, &all);
                 prop_assert_eq!(order.queue(*queue).collect::<Vec<_>>(), expected.clone());
                 for (place, id) in expected.into_iter().enumerate() {

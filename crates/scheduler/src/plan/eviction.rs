@@ -10,10 +10,11 @@ use std::collections::BTreeMap;
 
 use super::Cause;
 use crate::engine::WorkId;
+use crate::planner::World;
 use crate::preemption::Candidate;
 use crate::queue::{QueueId, Queues};
 use crate::resource::{Demand, ResourceId};
-use crate::snapshot::{Gang, Pool, Snapshot};
+use crate::snapshot::{Gang, Pool};
 use crate::table::{Part, Table};
 use crate::titles::Titles;
 
@@ -70,36 +71,37 @@ impl Taken {
     }
 }
 
-/// By what right, priority, amount, the latest start first, and the name.
-type Rank<'s> = (Cause, i32, i64, Reverse<(i64, i64)>, &'s str);
+/// By what right, priority, amount, the latest start first, the name, and
+/// the turn among the parts of the gang.
+type Rank<'s> = (Cause, i32, i64, Reverse<(i64, i64)>, &'s str, usize);
 
 /// Running work that may be stopped for a gang, those first that one would rather stop, with the
 /// right to it. What was told to stop already is not among them, nor who `kept` says is to stay.
 pub(super) fn candidates(
     claimant: &Gang,
     demand: &Demand,
-    snapshot: &Snapshot,
-    table: &Table<'_>,
+    snapshot: &World,
+    table: &Table,
     titles: &Titles,
-    kept: impl Fn(WorkId, &Part<'_>) -> bool,
+    kept: impl Fn(WorkId, &Part) -> bool,
 ) -> Vec<(Candidate, Cause)> {
     let pool = snapshot.queues.iter().find(|queue| queue.name == claimant.queue).map_or("", |queue| queue.pool.as_str());
     let settings = snapshot.pools.iter().find(|one| one.name == pool).cloned().unwrap_or_default();
     let ran_enough = |gang: &Gang| snapshot.now.saturating_sub(gang.started_at) >= settings.run_ms_min;
     let mut found: Vec<(Rank<'_>, WorkId)> = Vec::new();
     for (id, part) in table.parts() {
-        let victim = &snapshot.gangs[part.gang];
+        let victim = snapshot.gang(part.gang);
         if part.leaving || victim.id == claimant.id || !victim.preemptible || kept(*id, part) {
             continue;
         }
         if !part.spare && !ran_enough(victim) {
             continue;
         }
-        let size = table.size(part);
-        if let Some(cause) = cause(claimant, demand, victim, &size, part.spare, titles, &settings) {
+        let size = &part.size;
+        if let Some(cause) = cause(claimant, demand, victim, size, part.spare, titles, &settings) {
             // Of equals the smaller, so that less is stopped; then the one that ran least.
             let amount: i64 = size.iter().filter(|(resource, _)| demand.get(*resource) > 0).map(|(_, amount)| amount).sum();
-            found.push(((cause, victim.priority, amount, Reverse((victim.started_at, victim.created_at)), &victim.id), *id));
+            found.push(((cause, victim.priority, amount, Reverse((victim.started_at, victim.created_at)), &victim.id, part.turn), *id));
         }
     }
     found.sort_unstable();
@@ -107,8 +109,8 @@ pub(super) fn candidates(
     let Some(own) = titles.queue(claimant) else { return Vec::new() };
     found.retain(|((cause, ..), work)| {
         let part = &table.parts()[work];
-        let queue = titles.queue(&snapshot.gangs[part.gang]);
-        queue.is_some_and(|queue| taken.allows(titles.queue_tree(), own, queue, demand, &table.size(part), *cause))
+        let queue = titles.queue(snapshot.gang(part.gang));
+        queue.is_some_and(|queue| taken.allows(titles.queue_tree(), own, queue, demand, &part.size, *cause))
     });
     found.into_iter().map(|((cause, ..), work)| (Candidate { work, tier: cause as u32 }, cause)).collect()
 }

@@ -96,14 +96,14 @@ pub enum Remedy {
 }
 
 /// The names of the numbers in changes.
-pub(super) struct Names<'n, 's> {
-    pub table: &'n Table<'s>,
+pub(super) struct Names<'n> {
+    pub table: &'n Table,
     pub titles: &'n Titles,
     pub gang_of: &'n dyn Fn(WorkId) -> Option<String>,
     pub node_of: &'n dyn Fn(crate::cluster::NodeId) -> String,
 }
 
-impl Names<'_, '_> {
+impl Names<'_> {
     fn amount(&self, resource: ResourceId, amount: i64) -> (String, Milli) {
         (self.table.name(resource).to_owned(), self.table.milli(resource, amount))
     }

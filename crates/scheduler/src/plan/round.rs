@@ -9,15 +9,16 @@ use crate::device::WHOLE;
 use crate::engine::{Members, Work, WorkId};
 use crate::gang::{Placed, Topology};
 use crate::placement::{self, Rooms, take};
+use crate::planner::World;
 use crate::policy::{Breach, Rule};
 use crate::preemption::Candidate;
 use crate::queue::{NoClaim, Reason};
 use crate::resource::Demand;
 use crate::rules::Subject;
 use crate::shortage;
-use crate::snapshot::{Amounts, Gang, Member, MemberSet, Node, Queue, Snapshot};
+use crate::snapshot::{Amounts, Gang, Member, MemberSet, Node, Queue};
 use crate::table::{CARDS, Table};
-use crate::titles::{Past, Titles};
+use crate::titles::Titles;
 
 /// How many gangs that wait for room are told in a round what would help: finding that out tries
 /// every change.
@@ -29,6 +30,27 @@ const CLAIMS_TRIED_MAX: usize = 64;
 
 /// What work asks for, by pool.
 type Asked = (String, Vec<Members>, Topology);
+
+/// What was found out in rounds before, and holds until nodes or what runs on them change.
+#[derive(Default)]
+pub(crate) struct Memory {
+    version: u64,
+    reasons: HashMap<Asked, Wait>,
+    changes: HashMap<Asked, Vec<crate::explain::Change>>,
+}
+
+/// How a gang was served that speaks for all of its kind, as long as nobody is stopped and no more
+/// is kept for anybody: what starts only takes from them.
+struct Spoken {
+    /// How many gangs were stopped, and how many places kept.
+    at: (usize, usize),
+    /// The shortest run time that was of no help.
+    run_ms: i64,
+    wait: Wait,
+    remedies: Vec<Remedy>,
+    /// Whether room was what it lacked.
+    lacks_room: bool,
+}
 
 /// How many members were given a place, how many gangs stopped, and how many places kept.
 type Stamp = (usize, usize, usize);
@@ -57,21 +79,24 @@ struct Claim<'a> {
 }
 
 /// One pass over the gangs.
-pub(super) struct Round<'a> {
-    snapshot: &'a Snapshot,
+pub(crate) struct Round<'a> {
+    world: &'a World,
     queues: HashMap<&'a str, &'a Queue>,
     /// What is free, less what this plan gave out.
-    free: Vec<Amounts>,
-    /// What the nodes could give if nothing ran on them.
-    empty: Vec<Amounts>,
+    free: &'a mut Vec<Amounts>,
+    /// What it gave out, and where.
+    given_out: Vec<(usize, &'a Amounts)>,
     /// Sorted by name; a place is an index here and in the other lists.
     nodes: Vec<&'a Node>,
-    table: Table<'a>,
-    titles: Titles,
+    table: &'a mut Table,
+    titles: &'a mut Titles,
+    memory: &'a mut Memory,
     /// Gangs for which places are kept.
     holders: BTreeMap<WorkId, &'a str>,
     /// Running work that was told to stop, now or before.
     leaving: BTreeSet<WorkId>,
+    /// Work that was given places, by pool.
+    started: Vec<(String, WorkId)>,
     /// Gangs that were stopped in this round, and for whom, by their places.
     stopped: BTreeMap<usize, &'a str>,
     /// Gangs that were given something in this round; they are not stopped in it.
@@ -79,6 +104,10 @@ pub(super) struct Round<'a> {
     positions: BTreeMap<&'a str, u32>,
     /// Why work that asks for this has no room, and after how much was given, taken and kept.
     reasons: HashMap<Asked, (Stamp, Wait)>,
+    spoken: HashMap<usize, Spoken>,
+    /// By pool, whether anybody could have a right to stop somebody.
+    may_evict: BTreeMap<String, bool>,
+    quiet: bool,
     told: usize,
     claims: usize,
     claims_tried: usize,
@@ -86,75 +115,86 @@ pub(super) struct Round<'a> {
 }
 
 impl<'a> Round<'a> {
-    pub(super) fn new(snapshot: &'a Snapshot, past: &Past) -> Self {
-        let mut nodes: Vec<_> = snapshot.nodes.iter().collect();
-        nodes.sort_by(|a, b| a.name.cmp(&b.name));
-        let free = |node: &&Node| {
-            let mut free = node.allocatable.clone();
-            take(&mut free, &node.used, 1);
-            free
-        };
-        let mut table = Table::begin(snapshot);
-        let titles = Titles::of(snapshot, &mut table, past);
+    pub(crate) fn new(
+        world: &'a World,
+        table: &'a mut Table,
+        titles: &'a mut Titles,
+        free: &'a mut Vec<Amounts>,
+        memory: &'a mut Memory,
+        quiet: bool,
+    ) -> Self {
+        if memory.version != table.version() {
+            *memory = Memory { version: table.version(), ..Memory::default() };
+        }
         Self {
-            snapshot,
-            queues: snapshot.queues.iter().map(|queue| (queue.name.as_str(), queue)).collect(),
-            empty: nodes.iter().map(|node| node.allocatable.clone()).collect(),
+            world,
+            queues: world.queues.iter().map(|queue| (queue.name.as_str(), queue)).collect(),
             holders: BTreeMap::new(),
-            free: nodes.iter().map(free).collect(),
+            free,
+            given_out: Vec::new(),
             leaving: table.parts().iter().filter(|(_, part)| part.leaving).map(|(id, _)| *id).collect(),
-            nodes,
+            started: Vec::new(),
+            nodes: world.nodes.iter().collect(),
             stopped: BTreeMap::new(),
             given: BTreeSet::new(),
             positions: BTreeMap::new(),
             reasons: HashMap::new(),
+            spoken: HashMap::new(),
+            may_evict: BTreeMap::new(),
+            quiet,
             told: 0,
             claims: 0,
             claims_tried: 0,
             plan: Plan::default(),
             table,
             titles,
+            memory,
         }
     }
 
-    /// Serves every gang; answers the plan and what the next one should know.
-    pub(super) fn serve_all(mut self) -> (Plan, Past) {
-        let snapshot = self.snapshot;
-        let waits = |gang: &Gang| gang.sets.iter().any(|set| !set.pending.is_empty());
-        let mut pools: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
-        for (place, gang) in snapshot.gangs.iter().enumerate().filter(|(_, gang)| waits(gang)) {
-            match self.queues.get(gang.queue.as_str()) {
-                Some(queue) => pools.entry(&queue.pool).or_default().push(place),
-                None => {
-                    self.plan.served.push(gang.id.clone());
-                    self.wait(gang, *Missed::new(Wait::QueueNotFound));
-                }
-            }
+    /// Serves every gang; `lost` have no queue, for `claimants` others are being stopped, and
+    /// `halves` hold places for some of the members they need alone; all by id. Then takes back what was tried in table, titles and what is free.
+    pub(crate) fn serve_all(mut self, lost: &[usize], claimants: &[usize], halves: &[usize]) -> Plan {
+        let world = self.world;
+        for slot in lost {
+            let gang = world.gang(*slot);
+            self.plan.served.push(gang.id.clone());
+            self.wait(gang, *Missed::new(Wait::QueueNotFound));
         }
-        for (pool, places) in pools {
-            let mut served = self.serve_claims(pool, &places);
-            served.extend(self.complete(pool, places.iter().copied().filter(|place| !served.contains(place))));
-            let cards = |gang: &Gang| gang.sets.iter().flat_map(|set| &set.pending).map(cards).sum::<i64>() / 1000;
-            let unserved = places.iter().filter(|place| !served.contains(place));
-            // Of what is equal in all else the first by name goes first: they are in that order.
-            let entries = unserved.map(|place| (WorkId(*place as u64), &snapshot.gangs[*place], cards(&snapshot.gangs[*place])));
-            let patience_ms = snapshot.pools.iter().find(|one| one.name == pool).and_then(|one| one.patience_ms);
-            let mut order = self.titles.order(pool, patience_ms, entries);
-            while let Some(id) = order.next() {
-                order.remove(id, self.titles.accounts());
+        for pool in self.titles.pools_waiting() {
+            let in_pool = |slot: &usize| self.queues.get(world.gang(*slot).queue.as_str()).is_some_and(|queue| queue.pool == pool);
+            let claimants: Vec<usize> = claimants.iter().copied().filter(in_pool).collect();
+            let halves: Vec<usize> = halves.iter().copied().filter(in_pool).collect();
+            let mut served = self.serve_claims(&pool, &claimants);
+            served.extend(self.complete(&pool, halves.into_iter().filter(|place| !served.contains(place))));
+            let mut order = self.titles.take_order(&pool);
+            if !served.is_empty() {
+                self.titles.settle_order(&mut order, &pool);
+            }
+            let mut pass = order.pass();
+            while let Some(id) = self.titles.next(&mut pass, &pool) {
                 let place = id.0 as usize;
-                let gang = &snapshot.gangs[place];
+                if served.contains(&place) {
+                    continue;
+                }
+                let gang = world.gang(place);
                 self.plan.served.push(gang.id.clone());
                 let binds = self.plan.binds.len();
                 let evictions = self.plan.evictions.len();
-                self.serve(place, pool);
+                self.serve(place, &pool);
                 if binds != self.plan.binds.len() || evictions != self.plan.evictions.len() {
-                    self.titles.reorder(&mut order, pool, gang);
+                    self.titles.reorder(&mut pass, &pool, gang);
                 }
             }
+            drop(pass);
+            self.titles.put_order(&pool, order);
         }
-        let past = self.titles.past(&self.table);
-        (self.plan, past)
+        for (place, amounts) in self.given_out.iter().rev() {
+            take(&mut self.free[*place], amounts, -1);
+        }
+        self.table.roll_back(&self.started, &self.leaving);
+        self.titles.roll_back();
+        self.plan
     }
 
     fn wait(&mut self, gang: &'a Gang, missed: Missed) {
@@ -168,10 +208,10 @@ impl<'a> Round<'a> {
     /// Gives places to those for whom others are being stopped, or keeps them, as long as it is
     /// true that they only wait for that. Answers who was served.
     fn serve_claims(&mut self, pool: &str, places: &[usize]) -> BTreeSet<usize> {
-        let gangs = &self.snapshot.gangs;
+        let world = self.world;
         let mut claims: Vec<Claim<'a>> = Vec::new();
-        for place in places.iter().copied().filter(|place| gangs[*place].claims && present(&gangs[*place])) {
-            let gang = &gangs[place];
+        for place in places.iter().copied().filter(|place| present(world.gang(*place))) {
+            let gang = world.gang(place);
             let needed = needed(gang);
             let Some((work, ids)) = self.work(place, pool, gang, &needed, true).filter(|_| !needed.is_empty()) else { continue };
             let demand = self.table.asked(&needed);
@@ -220,11 +260,15 @@ impl<'a> Round<'a> {
                     break;
                 }
             }
-            let Some(turn) = failed else { return (claims, outcomes) };
+            let Some(turn) = failed else {
+                let started = claims.iter().zip(&outcomes).filter(|(_, placed)| placed.is_some());
+                self.started.extend(started.map(|(claim, _)| (pool.to_owned(), claim.work.id)));
+                return (claims, outcomes);
+            };
             for claim in &claims {
                 engine.finish(claim.work.id);
             }
-            engine.begin_round(self.snapshot.now);
+            engine.begin_round(self.world.now);
             let claim = claims.remove(turn);
             if turn > 0 && preferred.insert(claim.place) {
                 claims.insert(0, claim);
@@ -235,11 +279,11 @@ impl<'a> Round<'a> {
     /// Gives gangs that lost members, or were given only some of them before the scheduler ended, the
     /// rest, the oldest first: what they hold is of no use without it. Answers who was served.
     fn complete(&mut self, pool: &str, places: impl Iterator<Item = usize>) -> Vec<usize> {
-        let snapshot = self.snapshot;
-        let mut half: Vec<usize> = places.filter(|place| is_half(&snapshot.gangs[*place])).collect();
-        half.sort_by_key(|place| snapshot.gangs[*place].created_at);
+        let world = self.world;
+        let mut half: Vec<usize> = places.collect();
+        half.sort_by_key(|place| world.gang(*place).created_at);
         for place in &half {
-            self.plan.served.push(snapshot.gangs[*place].id.clone());
+            self.plan.served.push(world.gang(*place).id.clone());
             self.serve(*place, pool);
         }
         half
@@ -247,16 +291,16 @@ impl<'a> Round<'a> {
 
     /// Stops what a gang has of the members it needs, as it cannot have the rest.
     fn give_up(&mut self, place: usize, gang: &'a Gang, pool: &str) {
-        let parts: Vec<WorkId> =
-            self.table.parts().iter().filter(|(id, part)| part.gang == place && !self.leaving.contains(id)).map(|(id, _)| *id).collect();
+        let parts = self.world.kept(place).parts().iter().copied();
+        let parts: Vec<WorkId> = parts.filter(|id| self.table.parts().contains_key(id) && !self.leaving.contains(id)).collect();
         let mut members = Vec::new();
         let mut size = Demand::default();
         for id in &parts {
             let part = &self.table.parts()[id];
-            members.extend(part.members.iter().map(|member| member.id.clone()));
-            size.add(&self.table.size(part));
+            members.extend(part.members.iter().cloned());
+            size.add(&part.size);
         }
-        let soon = self.snapshot.now.saturating_add(1);
+        let soon = self.world.now.saturating_add(1);
         if let Some(engine) = self.table.pool(pool) {
             for id in &parts {
                 engine.expect_end(*id, Some(soon));
@@ -269,7 +313,7 @@ impl<'a> Round<'a> {
     }
 
     fn serve(&mut self, place: usize, pool: &str) {
-        let gang = &self.snapshot.gangs[place];
+        let gang = self.world.gang(place);
         if !self.queues[gang.queue.as_str()].state.starts() {
             self.wait(gang, *Missed::new(Wait::QueueClosed));
             return;
@@ -285,10 +329,27 @@ impl<'a> Round<'a> {
             self.wait(gang, *Missed::new(Wait::MembersMissing { present, wanted }));
             return;
         }
+        let kind = self.world.kept(place).kind;
+        if let Some(missed) = kind.and_then(|kind| self.as_spoken(kind, place, gang, pool)) {
+            self.wait(gang, missed);
+            return;
+        }
         let needed = needed(gang);
+        let told = self.told;
         if !needed.is_empty()
             && let Err(missed) = self.place(place, gang, &needed, pool, true)
         {
+            if let Some(kind) = kind {
+                let lacks_room = !matches!(missed.wait, Wait::Ruled(_) | Wait::QueueClosed);
+                // One that was too late to be told speaks for those who are too.
+                let holds = !matches!(missed.wait, Wait::Evicting { .. });
+                if holds && (!lacks_room || self.told > told || told >= REMEDIES_TOLD_MAX) {
+                    let at = self.kept_at(pool);
+                    let (wait, remedies) = (missed.wait.clone(), missed.remedies.clone());
+                    let run_ms = gang.run_ms.unwrap_or(i64::MAX);
+                    self.spoken.insert(kind, Spoken { at, run_ms, wait, remedies, lacks_room });
+                }
+            }
             if is_half(gang) && lasts(&missed.wait) {
                 self.give_up(place, gang, pool);
             }
@@ -296,6 +357,34 @@ impl<'a> Round<'a> {
             return;
         }
         self.serve_extras(gang, pool);
+    }
+
+    /// How many gangs were stopped, and how many places are kept.
+    fn kept_at(&mut self, pool: &str) -> (usize, usize) {
+        (self.plan.evictions.len(), self.table.pool(pool).map_or(0, |engine| engine.reservations().len()))
+    }
+
+    /// What was found for one of the same kind, if it holds for this one.
+    fn as_spoken(&mut self, kind: usize, place: usize, gang: &Gang, pool: &str) -> Option<Missed> {
+        let at = self.kept_at(pool);
+        let spoken = self.spoken.get(&kind).filter(|spoken| spoken.at == at && gang.run_ms.unwrap_or(i64::MAX) >= spoken.run_ms)?;
+        let wait = self.named(place, gang, spoken.wait.clone());
+        let tells = !spoken.lacks_room || self.told < REMEDIES_TOLD_MAX;
+        let remedies = if tells { spoken.remedies.clone() } else { Vec::new() };
+        self.told += usize::from(spoken.lacks_room && tells);
+        Some(Missed { wait, start: None, remedies })
+    }
+
+    /// A reason that another gang with equal members has, with the name of this one's member.
+    fn named(&self, place: usize, gang: &Gang, wait: Wait) -> Wait {
+        let Wait::NoMatchingNode { pool, member } = wait else { return wait };
+        let suits =
+            |one: &&&Member| !self.nodes.iter().any(|node| node.pool == pool && node.is_known() && crate::matching::suits(one, node));
+        let needed = needed(gang);
+        let firsts = self.world.kept(place).needed.iter().flat_map(|needed| &needed.places).map(|places| places[0]);
+        let firsts: Vec<&Member> = firsts.map(|place| needed[place]).collect();
+        let member = firsts.iter().find(suits).map_or(member, |one| one.id.clone());
+        Wait::NoMatchingNode { pool, member }
     }
 
     /// Members beyond the minimum. One that found no place speaks for those like it.
@@ -315,11 +404,19 @@ impl<'a> Round<'a> {
         }
     }
 
-    /// Members as work. It has the number of its gang where it is all of it.
+    /// Members as work. It has the number of its gang where it is all of it. With it, the ids of
+    /// each kind of member in turn.
     fn work(&mut self, place: usize, pool: &str, gang: &Gang, members: &[&'a Member], waits: bool) -> Option<(Work, Vec<Vec<&'a str>>)> {
+        if !self.table.has_pool(pool) {
+            return None;
+        }
         let own = WorkId(place as u64);
         let id = if waits && !self.table.parts().contains_key(&own) { own } else { self.table.fresh() };
-        self.table.work(id, pool, gang, members, waits)
+        let known = if waits { self.world.kept(place).needed.as_ref() } else { None };
+        let (sets, places) = known.map_or_else(|| self.table.kinds(members), |needed| (needed.sets.clone(), needed.places.clone()));
+        let topology = if waits { gang.topology } else { Topology::default() };
+        let ids = places.iter().map(|places| places.iter().map(|place| members[*place].id.as_str()).collect()).collect();
+        Some((Work { run_ms: gang.run_ms, topology, waits, ..Work::new(id, sets) }, ids))
     }
 
     /// Gives all of these members their nodes, or none and says why, and when they will have
@@ -335,6 +432,7 @@ impl<'a> Round<'a> {
         }
         let engine = self.table.pool(pool).expect("work was made for it");
         if let Some(placed) = engine.offer(&work) {
+            self.started.push((pool.to_owned(), work.id));
             self.titles.charge(pool, gang, &demand);
             self.bind_placed(gang, members, pool, &ids, &placed);
             return Ok(());
@@ -354,10 +452,16 @@ impl<'a> Round<'a> {
     }
 
     /// Whether anybody in the pool could have a right to stop somebody.
-    fn may_evict(&self, pool: &str) -> bool {
-        let preempts = self.snapshot.pools.iter().any(|one| one.name == pool && one.preemption);
-        let promised = || self.snapshot.queues.iter().any(|queue| queue.pool == pool && !queue.guaranteed.is_empty());
-        preempts || promised() || self.table.parts().values().any(|part| part.spare)
+    fn may_evict(&mut self, pool: &str) -> bool {
+        if let Some(known) = self.may_evict.get(pool) {
+            return *known;
+        }
+        let world = self.world;
+        let preempts = world.pools.iter().any(|one| one.name == pool && one.preemption);
+        let promised = || world.queues.iter().any(|queue| queue.pool == pool && !queue.guaranteed.is_empty());
+        let may = preempts || promised() || self.table.parts().values().any(|part| part.spare);
+        self.may_evict.insert(pool.to_owned(), may);
+        may
     }
 
     /// Stops others so that the work has room, where there is a right to it, and keeps the room
@@ -367,8 +471,8 @@ impl<'a> Round<'a> {
             return None;
         }
         self.claims_tried += 1;
-        let candidates = eviction::candidates(gang, demand, self.snapshot, &self.table, &self.titles, |id, part| {
-            self.leaving.contains(&id) || self.given.contains(self.snapshot.gangs[part.gang].id.as_str())
+        let candidates = eviction::candidates(gang, demand, self.world, self.table, self.titles, |id, part| {
+            self.leaving.contains(&id) || self.given.contains(self.world.gang(part.gang).id.as_str())
         });
         if candidates.is_empty() && first.is_empty() && self.leaving.is_empty() {
             return None;
@@ -397,21 +501,26 @@ impl<'a> Round<'a> {
         for id in &victims {
             whole.extend(self.table.parts().get(id).filter(|part| !part.spare).map(|part| part.gang));
         }
-        let mut stopped: BTreeMap<usize, (Vec<String>, Cause, Demand)> = BTreeMap::new();
-        for (id, part) in self.table.parts() {
-            // With its needed members a gang gives up those beyond.
-            if before.contains(id) || !(victims.contains(id) || whole.contains(&part.gang)) {
-                continue;
+        let touched: BTreeSet<usize> = victims.iter().filter_map(|id| Some(self.table.parts().get(id)?.gang)).collect();
+        let mut touched: Vec<usize> = touched.into_iter().collect();
+        touched.sort_by_key(|place| &self.world.gang(*place).id);
+        for place in touched {
+            let mut stopped: Option<(Vec<String>, Cause, Demand)> = None;
+            for id in self.world.kept(place).parts() {
+                // With its needed members a gang gives up those beyond.
+                let Some(part) = self.table.parts().get(id) else { continue };
+                if before.contains(id) || !(victims.contains(id) || whole.contains(&place)) {
+                    continue;
+                }
+                let cause = causes.get(id).copied().unwrap_or(Cause::Reclaimed);
+                let entry = stopped.get_or_insert_with(|| (Vec::new(), cause, Demand::default()));
+                entry.0.extend(part.members.iter().cloned());
+                entry.1 = if whole.contains(&place) && part.spare { entry.1 } else { cause };
+                entry.2.add(&part.size);
+                self.leaving.insert(*id);
             }
-            let cause = causes.get(id).copied().unwrap_or(Cause::Reclaimed);
-            let entry = stopped.entry(part.gang).or_insert_with(|| (Vec::new(), cause, Demand::default()));
-            entry.0.extend(part.members.iter().map(|member| member.id.clone()));
-            entry.1 = if whole.contains(&part.gang) && part.spare { entry.1 } else { cause };
-            entry.2.add(&self.table.size(part));
-            self.leaving.insert(*id);
-        }
-        for (place, (members, cause, size)) in stopped {
-            let victim = &self.snapshot.gangs[place];
+            let Some((members, cause, size)) = stopped else { continue };
+            let victim = self.world.gang(place);
             count += members.len();
             self.titles.release(pool, victim, &size, whole.contains(&place));
             if whole.contains(&place) {
@@ -448,7 +557,7 @@ impl<'a> Round<'a> {
             && engine.fits(work)
         {
             let changes = self.titles.changes(gang, demand, members, blocker);
-            let names = Names { table: &self.table, titles: &self.titles, gang_of: &|_| None, node_of: &|_| String::new() };
+            let names = Names { table: self.table, titles: self.titles, gang_of: &|_| None, node_of: &|_| String::new() };
             remedies = changes.into_iter().filter_map(|change| names.of_rule(change)).collect();
         }
         Box::new(Missed { wait: Wait::Ruled(rulings), start: None, remedies })
@@ -462,19 +571,19 @@ impl<'a> Round<'a> {
             Ok(claim) if !claim.takings.is_empty() => claim,
             Ok(_) | Err(NoClaim::BeyondGuarantee { .. } | NoClaim::Overpromised { .. }) => return None,
         };
-        let candidates = eviction::candidates(gang, demand, self.snapshot, &self.table, &self.titles, |id, part| {
-            self.leaving.contains(&id) || self.given.contains(self.snapshot.gangs[part.gang].id.as_str())
+        let candidates = eviction::candidates(gang, demand, self.world, self.table, self.titles, |id, part| {
+            self.leaving.contains(&id) || self.given.contains(self.world.gang(part.gang).id.as_str())
         });
         let mut first = BTreeSet::new();
         for taking in claim.takings {
             let mut left = taking.amount;
             for (candidate, _) in &candidates {
                 let part = &self.table.parts()[&candidate.work];
-                let victim = &self.snapshot.gangs[part.gang];
+                let victim = self.world.gang(part.gang);
                 if left <= 0 || self.titles.queue(victim) != Some(taking.queue) {
                     continue;
                 }
-                let size = self.table.size(part).get(taking.resource);
+                let size = part.size.get(taking.resource);
                 if size > 0 {
                     left -= size;
                     first.insert(candidate.work);
@@ -523,10 +632,12 @@ impl<'a> Round<'a> {
             return Vec::new();
         }
         self.told += 1;
-        let now = self.snapshot.now;
         let engine = self.table.pool(pool).expect("work was made for it");
-        let Some(explanation) = engine.explain(now, work) else { return Vec::new() };
-        let changes: Vec<_> = explanation.changes;
+        if self.quiet || engine.fits(work) {
+            return Vec::new();
+        }
+        let changes = self.changes(work, pool);
+        let engine = self.table.pool(pool).expect("work was made for it");
         let nodes: HashMap<_, String> = changes
             .iter()
             .filter_map(|change| match change {
@@ -535,10 +646,30 @@ impl<'a> Round<'a> {
             })
             .collect();
         let cards = self.fewer_cards(work, pool);
-        let gang_of = |id: WorkId| self.table.parts().get(&id).map(|part| self.snapshot.gangs[part.gang].id.clone());
+        let gang_of = |id: WorkId| self.table.parts().get(&id).map(|part| self.world.gang(part.gang).id.clone());
         let node_of = |id| nodes.get(&id).cloned().unwrap_or_default();
-        let names = Names { table: &self.table, titles: &self.titles, gang_of: &gang_of, node_of: &node_of };
+        let names = Names { table: self.table, titles: self.titles, gang_of: &gang_of, node_of: &node_of };
         changes.into_iter().filter_map(|change| names.of_place(change)).chain(cards).collect()
+    }
+
+    /// Changes of which each alone would make room, with nothing kept for others. What was found
+    /// before anything was given or taken holds for rounds after.
+    fn changes(&mut self, work: &Work, pool: &str) -> Vec<crate::explain::Change> {
+        let clean = self.plan.binds.is_empty() && self.plan.evictions.is_empty();
+        let key = (pool.to_owned(), work.sets.clone(), work.topology);
+        if clean && let Some(known) = self.memory.changes.get(&key) {
+            return known.clone();
+        }
+        let mut running: Vec<(&str, usize, WorkId)> =
+            self.table.parts().iter().map(|(id, part)| (self.world.gang(part.gang).id.as_str(), part.turn, *id)).collect();
+        running.sort_unstable();
+        let running: Vec<Candidate> = running.into_iter().map(|(_, _, work)| Candidate { work, tier: 0 }).collect();
+        let engine = self.table.pool(pool).expect("work was made for it");
+        let changes = engine.changes_for(work, &running);
+        if clean {
+            self.memory.changes.insert(key, changes.clone());
+        }
+        changes
     }
 
     /// The most cards each member could ask for to have room now.
@@ -561,7 +692,7 @@ impl<'a> Round<'a> {
         Some(Remedy::FewerCards { cards })
     }
 
-    fn bind_placed(&mut self, gang: &'a Gang, members: &[&Member], pool: &str, ids: &[Vec<&str>], placed: &[Placed]) {
+    fn bind_placed(&mut self, gang: &'a Gang, members: &[&'a Member], pool: &str, ids: &[Vec<&'a str>], placed: &[Placed]) {
         let engine = self.table.pool(pool).expect("work was placed there");
         self.given.insert(&gang.id);
         let mut next = vec![0; ids.len()];
@@ -572,10 +703,11 @@ impl<'a> Round<'a> {
                 (ids[one.set][next[one.set] - 1], engine.node_name(one.node).to_owned())
             })
             .collect();
-        let requests: BTreeMap<&str, &Amounts> = members.iter().map(|member| (member.id.as_str(), &member.requests)).collect();
+        let requests: BTreeMap<&str, &'a Amounts> = members.iter().map(|member| (member.id.as_str(), &member.requests)).collect();
         for (member, node) in places {
             let place = self.nodes.partition_point(|other| other.name < node);
             take(&mut self.free[place], requests[member], 1);
+            self.given_out.push((place, requests[member]));
             self.plan.binds.push(Bind { gang: gang.id.clone(), member: member.to_owned(), node });
         }
     }
@@ -592,9 +724,14 @@ impl<'a> Round<'a> {
             return wait.clone();
         }
         let ahead = engine.held_by(work).and_then(|holder| self.holders.get(&holder).copied());
-        let wait = self.reason(gang, members, pool, ahead);
+        let clean = ahead.is_none() && self.plan.binds.is_empty();
+        let known = if clean { self.memory.reasons.get(&key).cloned() } else { None };
+        let wait = known.unwrap_or_else(|| self.reason(gang, members, pool, ahead));
         // That one names a member.
         if !matches!(wait, Wait::NoMatchingNode { .. }) {
+            if clean {
+                self.memory.reasons.insert(key.clone(), wait.clone());
+            }
             self.reasons.insert(key, (stamp, wait.clone()));
         }
         wait
@@ -605,8 +742,8 @@ impl<'a> Round<'a> {
         let nodes = &self.nodes;
         let in_pool = |place: usize| nodes[place].pool == pool;
         let usable = |place: usize| in_pool(place) && nodes[place].ready && nodes[place].schedulable;
-        let now = Rooms { nodes, free: &self.free };
-        let empty = Rooms { nodes, free: &self.empty };
+        let now = Rooms { nodes, free: &self.free[..] };
+        let empty = Rooms { nodes, free: &self.world.empty };
 
         if let Some(ahead) = ahead {
             return Wait::BehindOthers { ahead: ahead.to_owned() };
@@ -653,7 +790,7 @@ impl<'a> Round<'a> {
 }
 
 /// Members that a gang needs and that have no place.
-fn needed(gang: &Gang) -> Vec<&Member> {
+pub(crate) fn needed(gang: &Gang) -> Vec<&Member> {
     gang.sets.iter().flat_map(|set| &set.pending[..set.needed().min(set.pending.len())]).collect()
 }
 
@@ -664,7 +801,7 @@ fn present(gang: &Gang) -> bool {
 
 /// Whether a gang holds places for some of the members it needs and not for all, and no place of its
 /// own is about to be free.
-fn is_half(gang: &Gang) -> bool {
+pub(crate) fn is_half(gang: &Gang) -> bool {
     !gang.placed.is_empty() && gang.placed.iter().all(|member| member.leaves_at.is_none()) && !needed(gang).is_empty() && present(gang)
 }
 
@@ -685,7 +822,7 @@ fn lasts(wait: &Wait) -> bool {
 }
 
 /// Cards a member asks for, in thousandths.
-fn cards(member: &Member) -> i64 {
+pub(crate) fn cards(member: &Member) -> i64 {
     let cards = member.requests.iter().filter(|(name, _)| name.starts_with(CARDS)).map(|(_, amount)| *amount).sum::<i128>();
     i64::try_from(cards).unwrap_or(i64::MAX)
 }

@@ -1,6 +1,6 @@
 //! What is usually asked for: shapes of members with their frequencies.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::device::{Each, ModelSet, WHOLE};
 use crate::request::Request;
@@ -48,9 +48,14 @@ impl Mix {
         for request in requests {
             *counts.entry(Shape::of(request)).or_default() += 1;
         }
+        Self::typical_of(&counts, part)
+    }
+
+    /// The same of shapes that were counted.
+    pub(crate) fn typical_of(counts: &BTreeMap<Shape, u64>, part: f64) -> Self {
         let all: u64 = counts.values().sum();
         // Stable: of equally frequent ones the largest comes first.
-        let mut shapes: Vec<(Shape, u64)> = counts.into_iter().rev().collect();
+        let mut shapes: Vec<(Shape, u64)> = counts.iter().rev().map(|(shape, count)| (*shape, *count)).collect();
         shapes.sort_by_key(|entry| std::cmp::Reverse(entry.1));
         let mut covered = 0;
         let mut length = 0;
@@ -60,5 +65,12 @@ impl Mix {
         }
         shapes.truncate(length);
         Self { shapes: shapes.into_iter().map(|(shape, count)| (shape, count as f64 / covered as f64)).collect() }
+    }
+
+    /// The part of requests that would have to be others to get from one mix to the other, 0 to 1.
+    pub(crate) fn distance(&self, other: &Self) -> f64 {
+        let weight = |mix: &Self, shape: &Shape| mix.shapes.iter().find(|one| one.0 == *shape).map_or(0.0, |one| one.1);
+        let shapes: BTreeSet<&Shape> = self.shapes.iter().chain(&other.shapes).map(|(shape, _)| shape).collect();
+        shapes.into_iter().map(|shape| (weight(self, shape) - weight(other, shape)).abs()).sum::<f64>() / 2.0
     }
 }

@@ -5,6 +5,7 @@ mod cluster;
 mod engine;
 mod explain;
 mod faults;
+mod kept;
 mod order;
 mod preemption;
 mod properties;

@@ -265,6 +265,7 @@ impl World {
         }
         let entry = Entry {
             id,
+            name: std::sync::Arc::from(""),
             queue: self.ids[queue],
             member: self.owner.member,
             created_at: self.workloads[number].at,

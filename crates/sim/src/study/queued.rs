@@ -1,15 +1,15 @@
 //! Work of several queues in virtual time, decided by the server's own rounds.
 //!
-//! At each arrival and each end [`plan_after`] is asked, as the server asks it, until it stops
+//! At each arrival and each end the [`Planner`] is asked, as the server asks it, until it stops
 //! nobody more. What it stops begins again with what it had done, and a restart's time more.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap};
 
 use anyhow::{Result, ensure};
 use fermion_scheduler::engine::{Backfill, Millis};
 use fermion_scheduler::{
-    Amounts, Eviction, Gang, Member, MemberSet, Node, Past, PlacedMember, Plan, Pool, Queue, Snapshot, Wait, Whom, plan_after,
+    Amounts, Eviction, Gang, Member, MemberSet, Node, Past, PlacedMember, Plan, Planner, Pool, Queue, Snapshot, Wait, Whom,
 };
 
 use super::RESTART_MS;
@@ -41,7 +41,9 @@ struct World<'a> {
     told: &'a [Option<Millis>],
     node_cards: u32,
     snapshot: Snapshot,
-    past: Past,
+    planner: Planner,
+    /// Gangs and nodes, by their places, of which the planner was not told how they are now.
+    news: (BTreeSet<usize>, BTreeSet<usize>),
     nodes: HashMap<String, usize>,
     fates: Vec<Fate>,
     /// What is left to run, by place.
@@ -143,13 +145,20 @@ impl<'a> World<'a> {
         };
         let nodes_of: Vec<Node> = nodes.nodes.iter().filter(|node| !node.1.is_empty()).map(node).collect();
         let pool = Pool { name: POOL.to_owned(), backfill: Backfill::Easy, preemption: true, ..Pool::default() };
+        let places = nodes_of.iter().enumerate().map(|(place, node)| (node.name.clone(), place)).collect();
+        let snapshot =
+            Snapshot { pools: vec![pool], queues: described.iter().map(queue).collect(), nodes: nodes_of, ..Snapshot::default() };
+        let mut planner = Planner::of(&snapshot, &Past::default());
+        // Nobody reads what would help.
+        planner.set_quiet(true);
         Ok(Self {
             jobs,
             told,
             node_cards: nodes.cards_of_a_node(),
-            nodes: nodes_of.iter().enumerate().map(|(place, node)| (node.name.clone(), place)).collect(),
-            snapshot: Snapshot { pools: vec![pool], queues: described.iter().map(queue).collect(), nodes: nodes_of, ..Snapshot::default() },
-            past: Past::default(),
+            nodes: places,
+            snapshot,
+            planner,
+            news: Default::default(),
             fates: jobs.iter().map(|owned| Fate { submitted_at: owned.job.submitted_at, ..Fate::default() }).collect(),
             left: jobs.iter().map(|owned| owned.job.run_ms).collect(),
             seats: vec![Vec::new(); jobs.len()],
@@ -173,6 +182,7 @@ impl<'a> World<'a> {
     }
 
     fn submit(&mut self, place: usize) {
+        self.news.0.insert(place);
         let Owned { job, queue, user, priority } = &self.jobs[place];
         self.snapshot.gangs.push(Gang {
             id: name(place),
@@ -186,36 +196,66 @@ impl<'a> World<'a> {
         });
     }
 
+    /// Where a gang is in the snapshot.
+    fn find(&self, place: usize) -> Option<usize> {
+        let name = name(place);
+        self.snapshot.gangs.binary_search_by(|gang| gang.id.as_str().cmp(&name)).ok()
+    }
+
+    /// A gang, to be changed.
     fn gang(&mut self, place: usize) -> &mut Gang {
-        let found = self.snapshot.gangs.binary_search_by(|gang| gang.id.as_str().cmp(&name(place)));
-        &mut self.snapshot.gangs[found.expect("it was submitted and has not ended")]
+        let found = self.find(place).expect("it was submitted and has not ended");
+        self.news.0.insert(place);
+        &mut self.snapshot.gangs[found]
+    }
+
+    /// Cards of a node come into use, or are free again.
+    fn use_cards(&mut self, node: usize, cards: i128) {
+        *self.snapshot.nodes[node].used.entry(CARDS.to_owned()).or_default() += cards * 1000;
+        self.news.1.insert(node);
     }
 
     /// Gives back what it holds.
     fn leave(&mut self, place: usize) {
         for (node, cards) in std::mem::take(&mut self.seats[place]) {
-            *self.snapshot.nodes[node].used.entry(CARDS.to_owned()).or_default() -= i128::from(cards) * 1000;
+            self.use_cards(node, -i128::from(cards));
         }
     }
 
     fn end(&mut self, place: usize) {
         self.leave(place);
         self.fates[place].ended_at = Some(self.snapshot.now);
-        self.snapshot.gangs.retain(|gang| gang.id != name(place));
+        if let Some(found) = self.find(place) {
+            self.snapshot.gangs.remove(found);
+        }
+        self.news.0.insert(place);
     }
 
     /// One round of the scheduler; whether another one is due.
     fn round(&mut self) -> bool {
-        let (plan, past) = plan_after(&self.snapshot, &self.past);
-        self.past = past;
+        let (gangs, nodes) = std::mem::take(&mut self.news);
+        for place in gangs {
+            match self.find(place) {
+                Some(found) => self.planner.set_gang(self.snapshot.gangs[found].clone()),
+                None => self.planner.remove_gang(&name(place)),
+            }
+        }
+        for node in nodes {
+            self.planner.set_node(self.snapshot.nodes[node].clone());
+        }
+        let plan = self.planner.plan(self.snapshot.now);
         let Plan { binds, waits, evictions, .. } = plan;
         for bind in &binds {
             self.bind(place(&bind.gang), &bind.member, &bind.node);
         }
-        let evicting: Vec<&str> =
+        let evicting: BTreeSet<&str> =
             waits.iter().filter(|waiting| matches!(waiting.wait, Wait::Evicting { .. })).map(|waiting| waiting.gang.as_str()).collect();
         for gang in &mut self.snapshot.gangs {
-            gang.claims = evicting.contains(&gang.id.as_str());
+            let claims = evicting.contains(gang.id.as_str());
+            if gang.claims != claims {
+                gang.claims = claims;
+                self.news.0.insert(place(&gang.id));
+            }
         }
         for eviction in &evictions {
             self.stop(eviction);
@@ -238,7 +278,7 @@ impl<'a> World<'a> {
         gang.started_at = now;
         let runs = gang.sets.iter().all(|set| set.pending.is_empty());
         let node = self.nodes[node];
-        *self.snapshot.nodes[node].used.entry(CARDS.to_owned()).or_default() += i128::from(cards) * 1000;
+        self.use_cards(node, i128::from(cards));
         self.seats[place].push((node, cards));
         if runs {
             self.fates[place].started_at.get_or_insert(now);

@@ -1,0 +1,333 @@
+//! A planner that is kept from round to round, beside one that is made anew for each.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use fermion_scheduler::engine::Backfill;
+use fermion_scheduler::gang::Topology;
+use fermion_scheduler::queue::{JobOrder, State as QueueState};
+use fermion_scheduler::{
+    Amounts, Gang, Member, MemberSet, Past, PlacedMember, Plan, Planner, Pool, Queue, Snapshot, Subject, Wait, Whom, plan_after,
+};
+use proptest::prelude::*;
+
+use crate::{amounts, node};
+
+const JOBS: usize = 8;
+const NODES: usize = 4;
+const QUEUES: usize = 4;
+
+/// A job, as somebody submitted it.
+#[derive(Clone, Debug)]
+struct Job {
+    id: String,
+    queue: usize,
+    user: usize,
+    priority: i32,
+    pods: usize,
+    min: usize,
+    shape: usize,
+    run_ms: Option<i64>,
+    preemptible: bool,
+    urgent: bool,
+    rack: bool,
+}
+
+#[derive(Clone, Debug)]
+enum Event {
+    Arrives(usize),
+    Ends(usize),
+    OpensOrCloses(usize),
+    ComesOrGoes(usize),
+    IsMarked(usize),
+    Limit(usize, Option<i128>),
+    Ceiling(usize, Option<i128>),
+    Closes(usize),
+    Pool { preemption: bool, conservative: bool },
+}
+
+/// What there is.
+#[derive(Clone, Debug)]
+struct World {
+    jobs: Vec<Job>,
+    there: Vec<bool>,
+    /// Node of each pod, and whether it is being stopped.
+    pods: Vec<Vec<Option<(String, bool)>>>,
+    started_at: Vec<i64>,
+    nodes: Vec<(bool, bool, bool)>,
+    limits: Vec<Option<i128>>,
+    guarantees: Vec<i128>,
+    closed: BTreeSet<usize>,
+    ceilings: Vec<Option<i128>>,
+    pool: Pool,
+    claims: BTreeSet<String>,
+}
+
+fn shape(number: usize) -> Amounts {
+    match number {
+        0 => amounts(&[("gpu.fermion.dev/a100", 1), ("cpu", 2)]),
+        1 => amounts(&[("gpu.fermion.dev/a100", 3), ("cpu", 1)]),
+        2 => amounts(&[("gpu.fermion.dev/h100", 2)]),
+        3 => amounts(&[("cpu", 3)]),
+        _ => amounts(&[("cpu", 1), ("example.com/licence", 1)]),
+    }
+}
+
+fn jobs() -> impl Strategy<Value = Vec<Job>> {
+    let whose = (0..QUEUES + 1, 0..3_usize, 0..3_i32);
+    let size = (1..4_usize, 0..3_usize, 0..5_usize, prop::option::of(1..5_i64));
+    let marks = (prop::bool::weighted(0.85), prop::bool::weighted(0.2), prop::bool::weighted(0.2), 0..9_u8);
+    let job =
+        (whose, size, marks).prop_map(|((queue, user, priority), (pods, spare, shape, run), (preemptible, urgent, rack, letter))| Job {
+            id: format!("j{letter}"),
+            queue,
+            user,
+            priority,
+            pods,
+            min: pods.saturating_sub(spare).max(1),
+            shape,
+            run_ms: run.map(|run| run * 2500),
+            preemptible,
+            urgent,
+            rack,
+        });
+    prop::collection::vec(job, JOBS).prop_map(|mut jobs| {
+        for (number, job) in jobs.iter_mut().enumerate() {
+            job.id = format!("{}-{number}", job.id);
+        }
+        jobs
+    })
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        8 => (0..JOBS).prop_map(Event::Arrives),
+        4 => (0..JOBS).prop_map(Event::Ends),
+        1 => (0..NODES).prop_map(Event::OpensOrCloses),
+        1 => (0..NODES).prop_map(Event::ComesOrGoes),
+        1 => (0..NODES).prop_map(Event::IsMarked),
+        1 => (0..QUEUES, prop::option::of(3..9_i128)).prop_map(|(queue, limit)| Event::Limit(queue, limit)),
+        1 => (0..3_usize, prop::option::of(1..9_i128)).prop_map(|(user, most)| Event::Ceiling(user, most)),
+        1 => (0..QUEUES).prop_map(Event::Closes),
+        1 => any::<(bool, bool)>().prop_map(|(preemption, conservative)| Event::Pool { preemption, conservative }),
+    ]
+}
+
+impl World {
+    fn new(jobs: Vec<Job>, guarantees: Vec<i128>, fair: bool) -> Self {
+        let pool = Pool { name: "local".into(), half_life_ms: fair.then_some(3000), patience_ms: Some(20_000), ..Pool::default() };
+        Self {
+            there: vec![false; jobs.len()],
+            pods: jobs.iter().map(|job| vec![None; job.pods]).collect(),
+            started_at: vec![0; jobs.len()],
+            nodes: vec![(true, true, false); NODES],
+            limits: vec![None; QUEUES],
+            guarantees,
+            closed: BTreeSet::new(),
+            ceilings: vec![None; 3],
+            pool,
+            claims: BTreeSet::new(),
+            jobs,
+        }
+    }
+
+    fn happen(&mut self, event: &Event) {
+        match *event {
+            Event::Arrives(job) => self.there[job] = true,
+            Event::Ends(job) => {
+                self.there[job] = false;
+                self.pods[job].fill(None);
+            }
+            Event::OpensOrCloses(node) => self.nodes[node].1 ^= true,
+            Event::IsMarked(node) => self.nodes[node].2 ^= true,
+            Event::ComesOrGoes(node) => {
+                self.nodes[node].0 ^= true;
+                let name = format!("n{node}");
+                for pods in &mut self.pods {
+                    if pods.iter().flatten().any(|(there, _)| *there == name) {
+                        pods.fill(None);
+                    }
+                }
+            }
+            Event::Limit(queue, limit) => self.limits[queue] = limit.map(|limit| limit.max(self.guarantees[queue])),
+            Event::Ceiling(user, most) => self.ceilings[user] = most,
+            Event::Closes(queue) => {
+                if !self.closed.remove(&queue) {
+                    self.closed.insert(queue);
+                }
+            }
+            Event::Pool { preemption, conservative } => {
+                self.pool.preemption = preemption;
+                self.pool.backfill = if conservative { Backfill::Conservative } else { Backfill::Easy };
+            }
+        }
+    }
+
+    fn gang(&self, number: usize, now: i64) -> Gang {
+        let job = &self.jobs[number];
+        let mut placed: Vec<PlacedMember> = Vec::new();
+        let mut pending = Vec::new();
+        let mut staying = 0;
+        for (pod, place) in self.pods[number].iter().enumerate() {
+            let id = format!("{}-{pod}", job.id);
+            match place {
+                Some((node, leaving)) => {
+                    let spare = !leaving && staying >= job.min;
+                    staying += usize::from(!leaving);
+                    let leaves_at = leaving.then_some(now + 10);
+                    placed.push(PlacedMember { id, node: node.clone(), requests: shape(job.shape), spare, leaves_at });
+                }
+                None => pending.push(Member { id, requests: shape(job.shape), ..Member::default() }),
+            }
+        }
+        Gang {
+            queue: format!("q{}", job.queue),
+            priority: job.priority,
+            created_at: number as i64 / 3,
+            sets: vec![MemberSet { name: "worker".into(), min: job.min as u32, settled: staying as u32, pending }],
+            placed,
+            started_at: self.started_at[number],
+            run_ms: job.run_ms,
+            topology: Topology { required: job.rack.then_some(0), preferred: None },
+            preemptible: job.preemptible,
+            urgent: job.urgent,
+            deadline_at: job.urgent.then_some(60_000),
+            claims: self.claims.contains(&job.id),
+            owner: Whom {
+                tenant: "acme".into(),
+                project: format!("lab{}", job.user % 2),
+                user: format!("u{}", job.user),
+                ..Whom::default()
+            },
+            id: job.id.clone(),
+            ..Gang::default()
+        }
+    }
+
+    fn snapshot(&self, now: i64) -> Snapshot {
+        let card = |count: i128| amounts(&[("gpu.fermion.dev/a100", count)]);
+        let orders = [JobOrder::Priority, JobOrder::FairShare, JobOrder::Fifo, JobOrder::ShortestFirst];
+        let queue = |number: usize| Queue {
+            name: format!("q{number}"),
+            pool: "local".into(),
+            guaranteed: if self.guarantees[number] > 0 { card(self.guarantees[number]) } else { Amounts::new() },
+            limit: self.limits[number].map(card).unwrap_or_default(),
+            job_order: orders[number % orders.len()],
+            state: if self.closed.contains(&number) { QueueState::Down } else { QueueState::Up },
+            ..Queue::default()
+        };
+        let mut nodes = Vec::new();
+        for (number, (there, open, marked)) in self.nodes.iter().enumerate().filter(|(_, node)| node.0) {
+            assert!(there);
+            let model = if number == 3 { "gpu.fermion.dev/h100" } else { "gpu.fermion.dev/a100" };
+            let mut one = node(&format!("n{number}"), &[(model, 4), ("cpu", 6), ("example.com/licence", 1)]);
+            one.schedulable = *open;
+            one.domains = vec![format!("r{}", number % 2)];
+            if *marked {
+                one.labels.insert("marked".into(), "yes".into());
+            }
+            nodes.push(one);
+        }
+        let gangs: Vec<Gang> = (0..self.jobs.len()).filter(|number| self.there[*number]).map(|number| self.gang(number, now)).collect();
+        for member in gangs.iter().flat_map(|gang| &gang.placed) {
+            let node = nodes.iter_mut().find(|node| node.name == member.node).expect("a node");
+            for (name, amount) in &member.requests {
+                *node.used.entry(name.clone()).or_default() += amount;
+            }
+        }
+        let mut snapshot =
+            Snapshot { pools: vec![self.pool.clone()], queues: (0..QUEUES).map(queue).collect(), nodes, gangs, now, ..Snapshot::default() };
+        let ceilings = self.ceilings.iter().enumerate();
+        snapshot.rules.ceilings = ceilings.filter_map(|(user, most)| Some((Subject::Person(format!("u{user}")), card((*most)?)))).collect();
+        snapshot
+    }
+
+    /// Does what was decided.
+    fn apply(&mut self, plan: &Plan, now: i64) {
+        let places: BTreeMap<String, usize> = self.jobs.iter().enumerate().map(|(place, job)| (job.id.clone(), place)).collect();
+        let pod_of = |member: &str| member.rsplit('-').next().and_then(|number| number.parse::<usize>().ok()).expect("a pod");
+        for pod in self.pods.iter_mut().flatten() {
+            if pod.as_ref().is_some_and(|(_, leaving)| *leaving) {
+                *pod = None;
+            }
+        }
+        for eviction in &plan.evictions {
+            for member in &eviction.members {
+                self.pods[places[&eviction.gang]][pod_of(member)].as_mut().expect("only who runs is stopped").1 = true;
+            }
+        }
+        for bind in &plan.binds {
+            let job = places[&bind.gang];
+            self.pods[job][pod_of(&bind.member)] = Some((bind.node.clone(), false));
+            self.started_at[job] = now;
+        }
+        let claims = plan.waits.iter().filter(|waiting| matches!(waiting.wait, Wait::Evicting { .. }));
+        self.claims = claims.map(|waiting| waiting.gang.clone()).collect();
+    }
+}
+
+/// Tells the planner what is other than before.
+fn tell(planner: &mut Planner, snapshot: &Snapshot) {
+    planner.set_pools(&snapshot.pools);
+    planner.set_queues(&snapshot.queues);
+    planner.set_rules(&snapshot.rules);
+    let gone = |names: Vec<String>, left: BTreeSet<&String>| names.into_iter().filter(|name| !left.contains(name)).collect::<Vec<_>>();
+    let nodes = gone(planner.nodes().map(|node| node.name.clone()).collect(), snapshot.nodes.iter().map(|node| &node.name).collect());
+    let gangs = gone(planner.gangs().map(|gang| gang.id.clone()).collect(), snapshot.gangs.iter().map(|gang| &gang.id).collect());
+    for name in &nodes {
+        planner.remove_node(name);
+    }
+    for id in &gangs {
+        planner.remove_gang(id);
+    }
+    for node in &snapshot.nodes {
+        planner.set_node(node.clone());
+    }
+    for gang in &snapshot.gangs {
+        planner.set_gang(gang.clone());
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+
+    /// Whatever happened before, a planner that was kept decides as one that was just made.
+    #[test]
+    fn a_planner_that_was_kept_decides_as_a_new_one(
+        jobs in jobs(),
+        guarantees in prop::collection::vec(0..4_i128, QUEUES),
+        fair in any::<bool>(),
+        rounds in prop::collection::vec((prop::collection::vec(event(), 0..4), 1..4000_i64), 1..14),
+    ) {
+        let mut world = World::new(jobs, guarantees, fair);
+        let mut planner = Planner::new();
+        let mut past = Past::default();
+        let mut now = 10_000;
+        for (events, passes) in rounds {
+            now += passes;
+            for event in &events {
+                world.happen(event);
+            }
+            let snapshot = world.snapshot(now);
+            tell(&mut planner, &snapshot);
+            let kept = planner.plan(now);
+            let (anew, next) = plan_after(&snapshot, &past);
+            prop_assert_eq!(&kept, &anew);
+            past = next;
+            prop_assert_eq!(&planner.past(), &past);
+            world.apply(&kept, now);
+        }
+    }
+
+    /// A round leaves no trace: asked again, the planner says the same.
+    #[test]
+    fn a_round_is_only_a_question(jobs in jobs(), events in prop::collection::vec(event(), 1..12)) {
+        let mut world = World::new(jobs, vec![0, 2, 0, 3], false);
+        let mut planner = Planner::new();
+        for event in &events {
+            world.happen(event);
+        }
+        tell(&mut planner, &world.snapshot(10_000));
+        let first = planner.plan(10_000);
+        prop_assert_eq!(planner.plan(10_000), first);
+    }
+}
