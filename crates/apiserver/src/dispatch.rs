@@ -40,7 +40,7 @@ impl Api {
     /// Answers a request of a known caller, or of whoever its headers say.
     pub(crate) async fn serve(self: &Arc<Self>, caller: Option<Arc<Identity>>, request: Request<Body>) -> Response<Body> {
         let head = request.method() == Method::HEAD;
-        let answer = self.answer(caller, request).await;
+        let answer = Box::pin(self.answer(caller, request)).await;
         let mut response = answer.unwrap_or_else(ApiError::into_response);
         response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         if head {
@@ -126,7 +126,7 @@ impl Api {
             if !resource.has_subresource(subresource) {
                 return Err(ApiError::no_route());
             }
-            return self.subresource(caller, &resource, &target, verb, query, request).await;
+            return Box::pin(self.subresource(caller, &resource, &target, verb, query, request)).await;
         }
         if !resource.verbs.contains(&verb.as_str()) {
             return Err(ApiError::method_not_allowed(format!(

@@ -36,7 +36,7 @@ pub(crate) async fn run(arguments: Arguments) -> Outcome<Exit> {
     match arguments.command {
         Command::Server(mut options) => {
             options.home = options.home.or(connection.home);
-            server::run(options).await.map_err(|error| of_server("the server stopped", &error))?;
+            Box::pin(server::run(options)).await.map_err(|error| of_server("the server stopped", &error))?;
             Ok(Exit::Done)
         }
         Command::Teardown(mut options) => {

@@ -23,7 +23,7 @@ use fermion_api::compute::queue::{self, QueueSpec};
 use fermion_api::compute::{Pool, Queue, Quota, ResourcePolicy, ResourceTicket, SchedulingPolicy, TimeWindow};
 use fermion_api::iam::User;
 use fermion_api::reason;
-use fermion_scheduler::{self as plan, Past, Plan, Wait};
+use fermion_scheduler::{self as plan, Plan, Planner, Wait};
 use futures::{FutureExt as _, StreamExt as _};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Binding, Namespace, Node, ObjectReference, Pod, PodCondition};
@@ -54,6 +54,8 @@ const SUMS_INTERVAL: Duration = Duration::from_secs(1);
 /// Pods of a new Workload are made one after the other; that some are missing is worth a word
 /// only when it lasts.
 const MISSING_TOLD_AFTER: Duration = Duration::from_secs(2);
+/// How often the kept state is held against a plan from nothing, which costs a long round.
+const CHECK_INTERVAL: Duration = Duration::from_secs(300);
 /// Wait before the first objects are made again when the API is not ready.
 const SEED_RETRY: Duration = Duration::from_secs(1);
 
@@ -73,7 +75,9 @@ struct Runner {
     /// from what Workloads say.
     claims: Option<HashSet<String>>,
     /// What rounds hand on to each other.
-    past: Past,
+    planner: Planner,
+    /// When that was last held against a plan from nothing.
+    checked: Option<Instant>,
     /// What was told to whom, and when the next words are due.
     telling: Telling,
     /// Since when members of a gang are missing, by gang.
@@ -168,7 +172,8 @@ pub(crate) async fn run(client: Client, caches: Caches, nodes: Cache<Node>, opti
         assumed: HashMap::new(),
         evicted: HashMap::new(),
         claims: None,
-        past: Past::default(),
+        planner: Planner::new(),
+        checked: None,
         telling: Telling::default(),
         missing: HashMap::new(),
         summed: None,
@@ -271,12 +276,13 @@ impl Runner {
             levels: &levels,
         }
         .scene();
-        let (plan, past) = plan::plan_after(&scene.snapshot, &self.past);
-        self.past = past;
+        let plan = self.plan(&scene.snapshot);
         let claims = plan.waits.iter().filter(|waiting| matches!(waiting.wait, Wait::Evicting { .. }));
         self.claims = Some(claims.map(|waiting| waiting.gang.clone()).collect());
-        self.bind(&scene, &plan).await;
-        self.evict(&scene, &plan, &workloads).await;
+        // Binds count on what is stopped: without that they could take somebody beyond a limit.
+        if self.evict(&scene, &plan, &workloads).await {
+            self.bind(&scene, &plan).await;
+        }
         self.tell_workloads(&scene, &plan, &workloads).await;
         self.tell_pods(&scene, &plan).await;
         self.sums_due = self.summed.is_some_and(|at| at.elapsed() < SUMS_INTERVAL);
@@ -284,6 +290,25 @@ impl Runner {
             self.sum_up(&scene, &plan, &workloads).await;
             self.summed = Some(Instant::now());
         }
+    }
+
+    /// Decides with the state that was kept from the rounds before, and now and then compares that
+    /// with a decision from nothing.
+    fn plan(&mut self, snapshot: &plan::Snapshot) -> Plan {
+        let past = self.planner.past();
+        self.planner.show(snapshot);
+        let plan = self.planner.plan(snapshot.now);
+        if self.checked.is_none_or(|at| at.elapsed() >= CHECK_INTERVAL) {
+            self.checked = Some(Instant::now());
+            let mut fresh = Planner::of(snapshot, &past);
+            let expected = fresh.plan(snapshot.now);
+            if expected != plan {
+                tracing::error!("what the scheduler kept between rounds led to another plan than the same from nothing; it begins anew");
+                self.planner = fresh;
+                return expected;
+            }
+        }
+        plan
     }
 
     /// Drops binds that the cache shows, whose pods are gone, or that are too old to matter; the

@@ -11,7 +11,7 @@
 //! and [`Past`], however they came about (held by a property test). So numbers that decide ties
 //! go by names, and cards on a node are given anew to all that run there when one of them changes.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::engine::{Members, WorkId};
@@ -163,6 +163,33 @@ impl Planner {
             planner.set_gang(gang.clone());
         }
         planner
+    }
+
+    /// Is shown all there is now; finds out itself what of it changed.
+    pub fn show(&mut self, snapshot: &Snapshot) {
+        self.set_pools(&snapshot.pools);
+        self.set_queues(&snapshot.queues);
+        self.set_rules(&snapshot.rules);
+        let nodes: HashSet<&str> = snapshot.nodes.iter().map(|node| node.name.as_str()).collect();
+        let gangs: HashSet<&str> = snapshot.gangs.iter().map(|gang| gang.id.as_str()).collect();
+        let gone: Vec<String> = self.nodes().filter(|node| !nodes.contains(node.name.as_str())).map(|node| node.name.clone()).collect();
+        for name in gone {
+            self.remove_node(&name);
+        }
+        let gone: Vec<String> = self.gangs().filter(|gang| !gangs.contains(gang.id.as_str())).map(|gang| gang.id.clone()).collect();
+        for id in gone {
+            self.remove_gang(&id);
+        }
+        for node in &snapshot.nodes {
+            if self.world.place(&node.name).is_none_or(|place| self.world.nodes[place] != *node) {
+                self.set_node(node.clone());
+            }
+        }
+        for gang in &snapshot.gangs {
+            if self.gang(&gang.id) != Some(gang) {
+                self.set_gang(gang.clone());
+            }
+        }
     }
 
     /// Leaves out what would help those that wait; finding it takes a good part of a round.

@@ -24,8 +24,9 @@ use crate::workload::{EVICTED, remove};
 
 impl Runner {
     /// Stops those who have to stop for others. One that cannot be told now is decided on anew in
-    /// the next round.
-    pub(super) async fn evict(&mut self, scene: &Scene, plan: &Plan, workloads: &[Arc<Workload>]) {
+    /// the next round. Answers whether all were told.
+    pub(super) async fn evict(&mut self, scene: &Scene, plan: &Plan, workloads: &[Arc<Workload>]) -> bool {
+        let mut all = true;
         let by_gang: HashMap<&str, &Arc<Workload>> = workloads
             .iter()
             .filter_map(|workload| Some((scene.gangs.get(workload.metadata.uid.as_deref()?)?.as_str(), workload)))
@@ -36,13 +37,15 @@ impl Runner {
                 && let Err(error) = self.tell_evicted(workload, eviction).await
             {
                 log(&describe(&***workload), &error);
+                all = false;
                 continue;
             }
             let notice = Notice::normal(code(eviction.cause), sentence(eviction));
             self.recorder.tell(&***workload, &[notice]).await;
             let pods: Vec<Arc<Pod>> = eviction.members.iter().filter_map(|member| scene.members.get(member)).map(Arc::clone).collect();
-            self.stop(pods).await;
+            all &= self.stop(pods).await;
         }
+        all
     }
 
     /// Says in the status of a Workload that it was stopped and why.
@@ -54,7 +57,8 @@ impl Runner {
         status::write(&api, workload, workload.status.as_ref(), &new).await.map(drop)
     }
 
-    async fn stop(&mut self, pods: Vec<Arc<Pod>>) {
+    async fn stop(&mut self, pods: Vec<Arc<Pod>>) -> bool {
+        let mut all = true;
         let client = self.client.clone();
         let send = |pod: Arc<Pod>| {
             let client = client.clone();
@@ -68,9 +72,13 @@ impl Runner {
         while let Some((pod, answer)) = answers.next().await {
             match answer {
                 Ok(()) => self.evicted.extend(pod.metadata.uid.clone().map(|uid| (uid, Instant::now()))),
-                Err(error) => tracing::warn!(pod = describe(&*pod), error = chain(&error), "cannot stop a pod for others; trying again"),
+                Err(error) => {
+                    tracing::warn!(pod = describe(&*pod), error = chain(&error), "cannot stop a pod for others; trying again");
+                    all = false;
+                }
             }
         }
+        all
     }
 }
 

@@ -178,13 +178,15 @@ impl Sight<'_> {
         let pool = self.queues.iter().find(|queue| queue.name_any() == spec.queue).map(|queue| queue.spec.pool.as_str());
         let levels = pool.and_then(|pool| self.levels.get(pool));
         let admitted_at = workload.status.as_ref().and_then(|status| status.admitted_at.as_ref());
+        // What has no places has not begun, and is the same in every round.
+        let started_at = if placed.is_empty() { 0 } else { admitted_at.map_or(self.now, |at| at.0).as_millisecond() };
         scene.snapshot.gangs.push(plan::Gang {
             queue: spec.queue.clone(),
             priority: spec.priority,
             created_at: created_at(&**workload),
             sets,
             placed,
-            started_at: admitted_at.map_or(self.now, |at| at.0).as_millisecond(),
+            started_at,
             run_ms: run_ms(workload),
             topology: topology(workload, levels),
             owner: owners.of(&**workload),

@@ -10,8 +10,9 @@ mod controller;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use fermion_scheduler::Plan;
+use fermion_scheduler::{Cause, Plan};
 use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
 
 use self::controller::Controller;
 
@@ -280,12 +281,24 @@ impl World {
         }
     }
 
-    /// The first so many binds and evictions of a plan reach the API, which refuses those of pods that
-    /// are gone or have a node.
+    /// The first so many evictions and binds of a plan reach the API, which refuses those of pods that
+    /// are gone or have a node. What is stopped goes first: binds count on it.
     fn write(&mut self, plan: &Plan, most: usize) {
-        let mut left = most;
-        for bind in plan.binds.iter().take(most) {
-            left -= 1;
+        for eviction in plan.evictions.iter().take(most) {
+            for member in &eviction.members {
+                let (job, index, uid) = controller::parse(member);
+                // Half a gang is of use to nobody, and is given back whatever was said.
+                assert!(self.jobs[job].preemptible || eviction.cause == Cause::Incomplete, "{eviction:?}");
+                let pod = self.pods[job].as_mut().map(|pods| &mut pods[index]);
+                if let Some(pod) = pod.filter(|pod| pod.uid == uid)
+                    && let Seat::On(node) = pod.seat
+                {
+                    pod.seat = Seat::Leaving(node, self.now + GRACE_MS);
+                    self.tell_job(job);
+                }
+            }
+        }
+        for bind in plan.binds.iter().take(most.saturating_sub(plan.evictions.len())) {
             let (job, index, uid) = controller::parse(&bind.member);
             let node: usize = bind.node[1..].parse().expect("nodes are numbered");
             let pod = self.pods[job].as_mut().map(|pods| &mut pods[index]);
@@ -295,19 +308,6 @@ impl World {
                     self.tell_job(job);
                 }
                 _ => self.controller.refused(uid),
-            }
-        }
-        for eviction in plan.evictions.iter().take(left) {
-            for member in &eviction.members {
-                let (job, index, uid) = controller::parse(member);
-                assert!(self.jobs[job].preemptible, "{eviction:?}");
-                let pod = self.pods[job].as_mut().map(|pods| &mut pods[index]);
-                if let Some(pod) = pod.filter(|pod| pod.uid == uid)
-                    && let Seat::On(node) = pod.seat
-                {
-                    pod.seat = Seat::Leaving(node, self.now + GRACE_MS);
-                    self.tell_job(job);
-                }
             }
         }
     }
@@ -389,12 +389,14 @@ impl Job {
     }
 }
 
-/// Few worlds, as each has hundreds of rounds; `PROPTEST_CASES` asks for more. A seed cannot be made
-/// smaller.
+/// Few worlds, always the same, as each has hundreds of rounds; `PROPTEST_CASES` asks for so many
+/// others. A seed cannot be made smaller.
 fn config() -> ProptestConfig {
     let default = ProptestConfig::default();
-    let cases = if std::env::var_os("PROPTEST_CASES").is_some() { default.cases } else { 40 };
-    ProptestConfig { cases, max_shrink_iters: 0, ..default }
+    if std::env::var_os("PROPTEST_CASES").is_some() {
+        return ProptestConfig { max_shrink_iters: 0, ..default };
+    }
+    ProptestConfig { cases: 40, max_shrink_iters: 0, rng_seed: RngSeed::Fixed(1), ..default }
 }
 
 proptest! {

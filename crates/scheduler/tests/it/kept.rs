@@ -265,28 +265,6 @@ impl World {
     }
 }
 
-/// Tells the planner what is other than before.
-fn tell(planner: &mut Planner, snapshot: &Snapshot) {
-    planner.set_pools(&snapshot.pools);
-    planner.set_queues(&snapshot.queues);
-    planner.set_rules(&snapshot.rules);
-    let gone = |names: Vec<String>, left: BTreeSet<&String>| names.into_iter().filter(|name| !left.contains(name)).collect::<Vec<_>>();
-    let nodes = gone(planner.nodes().map(|node| node.name.clone()).collect(), snapshot.nodes.iter().map(|node| &node.name).collect());
-    let gangs = gone(planner.gangs().map(|gang| gang.id.clone()).collect(), snapshot.gangs.iter().map(|gang| &gang.id).collect());
-    for name in &nodes {
-        planner.remove_node(name);
-    }
-    for id in &gangs {
-        planner.remove_gang(id);
-    }
-    for node in &snapshot.nodes {
-        planner.set_node(node.clone());
-    }
-    for gang in &snapshot.gangs {
-        planner.set_gang(gang.clone());
-    }
-}
-
 proptest! {
     #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
 
@@ -308,7 +286,7 @@ proptest! {
                 world.happen(event);
             }
             let snapshot = world.snapshot(now);
-            tell(&mut planner, &snapshot);
+            planner.show(&snapshot);
             let kept = planner.plan(now);
             let (anew, next) = plan_after(&snapshot, &past);
             prop_assert_eq!(&kept, &anew);
@@ -326,7 +304,7 @@ proptest! {
         for event in &events {
             world.happen(event);
         }
-        tell(&mut planner, &world.snapshot(10_000));
+        planner.show(&world.snapshot(10_000));
         let first = planner.plan(10_000);
         prop_assert_eq!(planner.plan(10_000), first);
     }
