@@ -77,6 +77,8 @@ enum Name {
     SchedJct,
     /// Whom to stop for a large gang, in KAI's shape
     SchedReclaim,
+    /// A round of a full cluster in which little has changed
+    SchedRounds,
     /// Work that comes and goes on a recorded cluster: allocation and waits
     SchedSteady,
     /// Placements a second in memory, with kube-scheduler's shapes
@@ -97,6 +99,7 @@ impl Name {
             Self::SchedInflation => "sched-inflation",
             Self::SchedJct => "sched-jct",
             Self::SchedReclaim => "sched-reclaim",
+            Self::SchedRounds => "sched-rounds",
             Self::SchedSteady => "sched-steady",
             Self::SchedThroughput => "sched-throughput",
         }
@@ -116,6 +119,7 @@ impl Name {
             | Self::SchedInflation
             | Self::SchedJct
             | Self::SchedReclaim
+            | Self::SchedRounds
             | Self::SchedSteady
             | Self::SchedThroughput => &[],
         }
@@ -158,6 +162,7 @@ pub(crate) fn run(arguments: BenchArguments) -> Result<()> {
             | Name::SchedInflation
             | Name::SchedJct
             | Name::SchedReclaim
+            | Name::SchedRounds
             | Name::SchedSteady
             | Name::SchedThroughput => {
                 unreachable!("experiments are run above")

@@ -4,6 +4,7 @@ mod admission;
 mod inflation;
 mod jct;
 mod reclaim;
+mod rounds;
 mod steady;
 mod study;
 mod throughput;

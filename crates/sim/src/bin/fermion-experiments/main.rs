@@ -7,16 +7,19 @@ mod admission;
 mod inflation;
 mod jct;
 mod reclaim;
+mod rounds;
 mod steady;
 mod throughput;
 
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
 use fermion_sim::table::Table;
+use rustix::time::{ClockId, clock_gettime};
 use serde_json::json;
 
 #[derive(Debug, Parser)]
@@ -45,6 +48,8 @@ enum Experiment {
     Jct(jct::JctArguments),
     /// Whom to stop for a large gang, and how long it takes to say so
     Reclaim(reclaim::ReclaimArguments),
+    /// A round of a full cluster in which little has changed
+    Rounds(rounds::RoundsArguments),
     /// Work that comes and goes for days: who waits, and how long?
     Steady(steady::SteadyArguments),
     /// How many pods a second are placed, in memory, with all nodes scored
@@ -81,6 +86,7 @@ fn run(arguments: &Arguments) -> Result<()> {
         Experiment::Inflation(inflation) => inflation::measure(inflation, &arguments.traces),
         Experiment::Jct(jct) => jct::measure(jct, &arguments.traces),
         Experiment::Reclaim(reclaim) => reclaim::measure(reclaim),
+        Experiment::Rounds(rounds) => rounds::measure(rounds),
         Experiment::Steady(steady) => steady::measure(steady, &arguments.traces),
         Experiment::Throughput(throughput) => throughput::measure(throughput),
     }?;
@@ -101,4 +107,14 @@ fn run(arguments: &Arguments) -> Result<()> {
     let path = folder.join(format!("{}.csv", report.name));
     std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     std::fs::write(&path, report.runs.csv()?).with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// What this thread has had of the processor: others who use the machine do not count.
+fn processor_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
+fn ms(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
 }

@@ -5,9 +5,8 @@ use std::time::Duration;
 use anyhow::Result;
 use fermion_sim::experiments::reclaim;
 use fermion_sim::table::Table;
-use rustix::time::{ClockId, clock_gettime};
 
-use crate::Report;
+use crate::{Report, ms, processor_time};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct ReclaimArguments {
@@ -70,14 +69,4 @@ pub(crate) fn measure(arguments: &ReclaimArguments) -> Result<Report> {
     }
     let sections = vec![("whom to stop for a gang of a tenth of the nodes: processor time, the median of nine".to_owned(), table)];
     Ok(Report { name: "sched-reclaim", made_up: false, sections, runs })
-}
-
-/// What this thread has had of the processor: others who use the machine do not count.
-fn processor_time() -> Duration {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
-}
-
-fn ms(time: Duration) -> f64 {
-    time.as_secs_f64() * 1e3
 }
