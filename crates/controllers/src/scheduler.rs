@@ -295,10 +295,11 @@ impl Runner {
     /// Decides with the state that was kept from the rounds before, and now and then compares that
     /// with a decision from nothing.
     fn plan(&mut self, snapshot: &plan::Snapshot) -> Plan {
-        let past = self.planner.past();
+        let due = self.checked.is_none_or(|at| at.elapsed() >= CHECK_INTERVAL);
+        let past = due.then(|| self.planner.past());
         self.planner.show(snapshot);
         let plan = self.planner.plan(snapshot.now);
-        if self.checked.is_none_or(|at| at.elapsed() >= CHECK_INTERVAL) {
+        if let Some(past) = past {
             self.checked = Some(Instant::now());
             let mut fresh = Planner::of(snapshot, &past);
             let expected = fresh.plan(snapshot.now);
@@ -366,7 +367,7 @@ impl Runner {
         let lasting = plan.waits.iter().filter(|waiting| !passing(&waiting.gang));
         let waiting: HashMap<&str, &plan::Waiting> = lasting.map(|waiting| (waiting.gang.as_str(), waiting)).collect();
         let mut writes = Vec::new();
-        self.telling.begin(Instant::now());
+        self.telling.begin(Instant::now(), plan.waits.len());
         for workload in workloads {
             let Some(uid) = workload.metadata.uid.as_deref() else { continue };
             let words =

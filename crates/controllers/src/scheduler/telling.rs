@@ -3,9 +3,9 @@
 //! What a Workload waits for, its position above all, changes with every round, for all that wait.
 //! Written each time, ten thousand waiting Workloads would keep the database busy with nothing else: a
 //! word to a Workload is one write here, one by the controller that repeats it in a condition, and one
-//! for each of its pods. So who waits only for a moment is told nothing, new words for the same
-//! reason come at intervals, and a round tells so many at most; the others have their turn in the next
-//! ones.
+//! for each of its pods. So where many wait, who waits only for a moment is told nothing, new words for
+//! the same reason come at intervals, and a round tells so many at most; the others have their turn in
+//! the next ones.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -14,8 +14,10 @@ use fermion_api::ai::workload::Waiting;
 use fermion_api::reason;
 use tokio::time::Instant;
 
-/// How long something waits, or waits for another reason, before it is told why.
+/// How long something waits, or waits for another reason, before it is told why, where many wait.
 const TOLD_AFTER: Duration = Duration::from_secs(1);
+/// So many may wait for everybody to be told at once.
+const FEW_MAX: usize = 64;
 /// How long after the last words there may be new ones for the same reason.
 const RETOLD_AFTER: Duration = Duration::from_secs(5);
 /// How long it is left to a Workload's controller to take the words away, with what else it writes
@@ -35,6 +37,8 @@ pub(super) struct Telling {
     count: usize,
     pod_count: usize,
     due_at: Option<Instant>,
+    /// After how long first words are due.
+    told_after: Duration,
 }
 
 struct Told {
@@ -54,9 +58,10 @@ impl Told {
 }
 
 impl Telling {
-    /// Before a round's questions.
-    pub(super) fn begin(&mut self, now: Instant) {
+    /// Before the questions of a round in which so many wait.
+    pub(super) fn begin(&mut self, now: Instant, waiting: usize) {
         self.now = Some(now);
+        self.told_after = if waiting > FEW_MAX { TOLD_AFTER } else { Duration::ZERO };
         (self.count, self.pod_count, self.due_at) = (0, 0, None);
         for told in self.workloads.values_mut().chain(self.pods.values_mut()) {
             told.seen = false;
@@ -103,8 +108,8 @@ impl Telling {
             Some(words) => {
                 let same = told.words.as_ref().or(shown).map(|before| before.reason == words.reason);
                 let due = match same {
-                    None => told.since + TOLD_AFTER,
-                    Some(false) => told.at.map_or(now, |at| at + TOLD_AFTER),
+                    None => told.since + self.told_after,
+                    Some(false) => told.at.map_or(now, |at| at + self.told_after),
                     Some(true) => told.at.map_or(now, |at| at + RETOLD_AFTER),
                 };
                 (due, true)
@@ -130,7 +135,7 @@ impl Telling {
         }
         let told = self.pods.get_mut(uid).expect("it was just put there");
         told.seen = true;
-        let due = told.at.map_or(told.since + TOLD_AFTER, |at| at + RETOLD_AFTER);
+        let due = told.at.map_or(told.since + self.told_after, |at| at + RETOLD_AFTER);
         if due > now || self.pod_count >= TOLD_PER_ROUND_MAX {
             let due = due.max(now);
             self.due_at = Some(self.due_at.map_or(due, |earlier| earlier.min(due)));
@@ -162,7 +167,7 @@ mod tests {
     }
 
     fn round(telling: &mut Telling, at: Instant, shown: Option<&Waiting>, words: Option<&Waiting>) -> bool {
-        telling.begin(at);
+        telling.begin(at, FEW_MAX + 1);
         let due = telling.is_due("u", shown, words);
         telling.end();
         due
@@ -182,6 +187,15 @@ mod tests {
         let told_at = told_at + TOLD_AFTER;
         assert!(!round(&mut telling, told_at + TOLD_AFTER, Some(&other), Some(&words("BehindOthers", 7))));
         assert!(round(&mut telling, told_at + RETOLD_AFTER, Some(&other), Some(&words("BehindOthers", 7))));
+    }
+
+    #[test]
+    fn where_few_wait_they_are_told_at_once() {
+        let (mut telling, start) = (Telling::default(), Instant::now());
+        telling.begin(start, FEW_MAX);
+        assert!(telling.is_due("u", None, Some(&words("QueueLimit", 1))) && telling.is_pod_due("p"));
+        assert!(telling.is_due("u", Some(&words("QueueLimit", 1)), Some(&words("BehindOthers", 1))));
+        assert!(!telling.is_due("u", Some(&words("BehindOthers", 1)), Some(&words("BehindOthers", 2))), "only the position changed");
     }
 
     #[test]
@@ -211,7 +225,7 @@ mod tests {
         let (mut telling, start) = (Telling::default(), Instant::now());
         let told = words("QueueLimit", 1);
         let mut ask = |at: Instant| {
-            telling.begin(at);
+            telling.begin(at, TOLD_PER_ROUND_MAX * 2);
             let due = (0..TOLD_PER_ROUND_MAX * 2).filter(|number| telling.is_due(&number.to_string(), None, Some(&told))).count();
             let pods = (0..TOLD_PER_ROUND_MAX * 2).filter(|number| telling.is_pod_due(&number.to_string())).count();
             telling.end();
