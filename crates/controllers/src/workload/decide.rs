@@ -94,7 +94,7 @@ pub(super) fn decide(seen: &Seen<'_>) -> Decision {
     {
         decision.status.waiting = None;
     }
-    returned(seen, &live, &mut decision.status);
+    returned(seen, &live, before, &mut decision.status);
     explain(seen, &taken, time_ran_out, &mut decision.status);
     decision.status.observed_generation = seen.workload.metadata.generation;
     decision.notices.extend(notice(before, &decision.status));
@@ -102,11 +102,16 @@ pub(super) fn decide(seen: &Seen<'_>) -> Decision {
 }
 
 /// Says of a Workload that was stopped for others that it has its place again: with pods that were
-/// made since.
-fn returned(seen: &Seen<'_>, live: &[&Pod], status: &mut WorkloadStatus) {
+/// made since. Times are in seconds, so pods of the second in which it was stopped may be those of
+/// before; they count only once it was seen to wait.
+fn returned(seen: &Seen<'_>, live: &[&Pod], before: Phase, status: &mut WorkloadStatus) {
     let Some(evicted) = conditions::find(&status.conditions, EVICTED).filter(|condition| condition.status == "True") else { return };
-    let since = &evicted.last_transition_time.0;
-    let made_since = |pod: &&Pod| pod.metadata.creation_timestamp.as_ref().is_some_and(|made| made.0 >= *since);
+    let since = evicted.last_transition_time.0.as_second();
+    let waited = before == Phase::Pending;
+    let made_since = |pod: &&Pod| {
+        let made = pod.metadata.creation_timestamp.as_ref().map(|made| made.0.as_second());
+        made.is_some_and(|made| made > since || (made == since && waited))
+    };
     if matches!(status.phase, Phase::Admitted | Phase::Running) && live.iter().all(made_since) {
         let (generation, message) = (seen.workload.metadata.generation, "it has its place again");
         conditions::set(&mut status.conditions, EVICTED, false, reason::RETURNED, message, generation, seen.now);
