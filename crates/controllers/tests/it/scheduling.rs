@@ -64,14 +64,17 @@ async fn pools_and_queues_sum_up_what_they_hold() {
     let pools: Api<Pool> = Api::all(stage.client.clone());
     stage
         .wait_for("the pool's sums", || async {
-            let status = pools.get("local").await.expect("the pool").status.unwrap_or_default();
+            // The scheduler makes it when it starts.
+            let Some(pool) = pools.get_opt("local").await.expect("an answer") else { return false };
+            let status = pool.status.unwrap_or_default();
             status.nodes == 1 && status.free.get("cpu").is_some_and(|free| free == "2500m")
         })
         .await;
     let queues: Api<Queue> = Api::all(stage.client.clone());
     stage
         .wait_for("the queue's sums", || async {
-            queues.get("default").await.expect("the queue").status.is_some_and(|status| status.admitted == 1)
+            let queue = queues.get_opt("default").await.expect("an answer");
+            queue.and_then(|queue| queue.status).is_some_and(|status| status.admitted == 1)
         })
         .await;
 }
