@@ -23,7 +23,7 @@ use fermion_api::compute::queue::{self, QueueSpec};
 use fermion_api::compute::{Pool, Queue, Quota, ResourcePolicy, ResourceTicket, SchedulingPolicy, TimeWindow};
 use fermion_api::iam::User;
 use fermion_api::reason;
-use fermion_scheduler::{self as plan, Plan, Planner, Wait};
+use fermion_scheduler::{self as plan, Past, Plan, Wait};
 use futures::{FutureExt as _, StreamExt as _};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Binding, Namespace, Node, ObjectReference, Pod, PodCondition};
@@ -54,8 +54,6 @@ const SUMS_INTERVAL: Duration = Duration::from_secs(1);
 /// Pods of a new Workload are made one after the other; that some are missing is worth a word
 /// only when it lasts.
 const MISSING_TOLD_AFTER: Duration = Duration::from_secs(2);
-/// How often the kept state is held against a plan from nothing, which costs a long round.
-const CHECK_INTERVAL: Duration = Duration::from_secs(300);
 /// Wait before the first objects are made again when the API is not ready.
 const SEED_RETRY: Duration = Duration::from_secs(1);
 
@@ -75,9 +73,7 @@ struct Runner {
     /// from what Workloads say.
     claims: Option<HashSet<String>>,
     /// What rounds hand on to each other.
-    planner: Planner,
-    /// When that was last held against a plan from nothing.
-    checked: Option<Instant>,
+    past: Past,
     /// What was told to whom, and when the next words are due.
     telling: Telling,
     /// Since when members of a gang are missing, by gang.
@@ -172,8 +168,7 @@ pub(crate) async fn run(client: Client, caches: Caches, nodes: Cache<Node>, opti
         assumed: HashMap::new(),
         evicted: HashMap::new(),
         claims: None,
-        planner: Planner::new(),
-        checked: None,
+        past: Past::default(),
         telling: Telling::default(),
         missing: HashMap::new(),
         summed: None,
@@ -292,23 +287,10 @@ impl Runner {
         }
     }
 
-    /// Decides with the state that was kept from the rounds before, and now and then compares that
-    /// with a decision from nothing.
+    /// Decides from nothing but what it sees and what the round before handed on.
     fn plan(&mut self, snapshot: &plan::Snapshot) -> Plan {
-        let due = self.checked.is_none_or(|at| at.elapsed() >= CHECK_INTERVAL);
-        let past = due.then(|| self.planner.past());
-        self.planner.show(snapshot);
-        let plan = self.planner.plan(snapshot.now);
-        if let Some(past) = past {
-            self.checked = Some(Instant::now());
-            let mut fresh = Planner::of(snapshot, &past);
-            let expected = fresh.plan(snapshot.now);
-            if expected != plan {
-                tracing::error!("what the scheduler kept between rounds led to another plan than the same from nothing; it begins anew");
-                self.planner = fresh;
-                return expected;
-            }
-        }
+        let (plan, past) = plan::plan_after(snapshot, &self.past);
+        self.past = past;
         plan
     }
 
