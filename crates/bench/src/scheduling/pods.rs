@@ -81,7 +81,7 @@ pub(super) async fn run(target: &Platform, gang: usize, count: usize, pods: usiz
 }
 
 fn requests() -> Json {
-    json!({"containers": [{"name": "main", "image": "registry.k8s.io/pause:3.10", "resources": {
+    json!({"containers": [{"name": "main", "image": "fermion.dev/base:latest", "resources": {
         "requests": {"cpu": format!("{POD_CPU}m"), "memory": format!("{POD_MEMORY_MIB}Mi")},
     }}]})
 }

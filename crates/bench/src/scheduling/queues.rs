@@ -160,7 +160,7 @@ impl Shape {
         let requests = json!({"cpu": set.cpu.to_string()});
         let template = json!({
             "metadata": {"annotations": {"fermion.dev/fake-run-time": format!("{}ms", set.run_ms)}},
-            "spec": {"containers": [{"name": "main", "image": "registry.k8s.io/pause:3.10", "resources": {"requests": requests}}]},
+            "spec": {"containers": [{"name": "main", "image": "fermion.dev/base:latest", "resources": {"requests": requests}}]},
         });
         let scheduling = match set.closeness {
             Closeness::Any => json!({}),
