@@ -4,6 +4,7 @@
 //! A round runs shortly after something changed and, anyway, once per sweep. Binds that the
 //! caches do not show yet are remembered, so that no room is given away twice.
 
+mod affinity;
 mod eviction;
 mod rules;
 mod sentence;
@@ -258,7 +259,7 @@ impl Runner {
             users: &users,
             namespaces: &namespaces,
         };
-        let scene = Sight {
+        let sight = Sight {
             queues: &queues,
             nodes: &nodes,
             pods: &pods,
@@ -269,9 +270,12 @@ impl Runner {
             ruling: &ruling,
             now: Timestamp::now(),
             levels: &levels,
+        };
+        let scene = sight.scene();
+        let mut plan = self.plan(&scene.snapshot);
+        if let Some(around) = sight.neighbours() {
+            affinity::together(&scene, around, &mut plan);
         }
-        .scene();
-        let plan = self.plan(&scene.snapshot);
         let claims = plan.waits.iter().filter(|waiting| matches!(waiting.wait, Wait::Evicting { .. }));
         self.claims = Some(claims.map(|waiting| waiting.gang.clone()).collect());
         // Binds count on what is stopped: without that they could take somebody beyond a limit.

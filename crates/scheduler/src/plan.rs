@@ -108,6 +108,8 @@ pub enum Wait {
     NoArrangement { pool: String },
     /// There is room, but not in one domain of the level that it must be in.
     NoDomain { pool: String },
+    /// There is room, but too few nodes have some: so many of its members want one of their own.
+    TooFewNodes { pool: String, members: usize },
     /// Rules are in the way, whatever is free. There is at least one.
     Ruled(Vec<Ruling>),
     /// So many members of others are being stopped for it.

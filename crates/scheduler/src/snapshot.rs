@@ -230,6 +230,8 @@ pub struct Member {
     pub tolerations: Vec<Toleration>,
     /// Required node affinity: one of these terms must hold; an empty list asks nothing.
     pub affinity: Vec<Term>,
+    /// Whether it shares its node with no other such member of its gang.
+    pub alone: bool,
 }
 
 /// A taint that a member accepts.

@@ -352,7 +352,7 @@ impl Table {
                 sets[like].count += 1;
                 places[like].push(place);
             } else {
-                sets.push(Members { request: self.request(member), count: 1, per_node_max: None });
+                sets.push(Members { request: self.request(member), count: 1, per_node_max: member.alone.then_some(1) });
                 places.push(vec![place]);
             }
         }

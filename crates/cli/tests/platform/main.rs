@@ -23,6 +23,7 @@ macro_rules! on_both {
 
 mod access;
 mod accounts;
+mod affinity;
 mod api;
 mod clients;
 mod connections;

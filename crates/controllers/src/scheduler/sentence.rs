@@ -25,6 +25,7 @@ pub(super) fn waiting(waiting: &plan::Waiting, troubles: &Troubles) -> Waiting {
         | Wait::NoMatchingNode { .. }
         | Wait::NoArrangement { .. }
         | Wait::NoDomain { .. }
+        | Wait::TooFewNodes { .. }
         | Wait::Ruled(_)
         | Wait::Evicting { .. }
         | Wait::BehindOthers { .. } => None,
@@ -41,7 +42,10 @@ pub(super) fn waiting(waiting: &plan::Waiting, troubles: &Troubles) -> Waiting {
         (_, Some(Place::Pool { pool })) => Some(pool.clone()),
         (_, Some(Place::Node { node, .. })) => Some(node.clone()),
         (Wait::NoReadyNode { pool, node }, None) => Some(node.clone().unwrap_or_else(|| pool.clone())),
-        (Wait::NoMatchingNode { pool, .. } | Wait::NoArrangement { pool } | Wait::NoDomain { pool }, None) => Some(pool.clone()),
+        (
+            Wait::NoMatchingNode { pool, .. } | Wait::NoArrangement { pool } | Wait::NoDomain { pool } | Wait::TooFewNodes { pool, .. },
+            None,
+        ) => Some(pool.clone()),
         (_, None) => None,
     };
     // A guess from unknown run times would be told as if it were known.
@@ -69,7 +73,7 @@ pub(super) fn code(wait: &Wait) -> &'static str {
         Wait::NoMatchingNode { .. } => reason::NO_MATCHING_NODE,
         Wait::ExceedsCapacity(_) => reason::EXCEEDS_CAPACITY,
         Wait::InsufficientResources(_) => reason::INSUFFICIENT_RESOURCES,
-        Wait::NoArrangement { .. } | Wait::NoDomain { .. } => reason::INSUFFICIENT_RESOURCES,
+        Wait::NoArrangement { .. } | Wait::NoDomain { .. } | Wait::TooFewNodes { .. } => reason::INSUFFICIENT_RESOURCES,
         Wait::BehindOthers { .. } => reason::BEHIND_OTHERS,
         Wait::Evicting { .. } => reason::WAITING_FOR_EVICTIONS,
         Wait::Ruled(rulings) => match rulings.first() {
@@ -103,8 +107,11 @@ pub(super) fn sentence(wait: &Wait, queue: &str, troubles: &Troubles) -> String 
         }
         Wait::NoDomain { pool } => {
             format!(
-                "pool `{pool}` has room for its pods, but not for all of them in one domain of the level that spec.scheduling.topology.required names"
+                "pool `{pool}` has room for its pods, but not for all of them in one domain of the level that spec.scheduling.topology.required or their podAffinity names"
             )
+        }
+        Wait::TooFewNodes { pool, members } => {
+            format!("{members} of its pods want a node of their own by podAntiAffinity, and fewer nodes of pool `{pool}` have room for one")
         }
         Wait::BehindOthers { ahead } => format!("there is room, but it is kept for {ahead}, which goes first"),
         Wait::Evicting { members: 1 } => "a pod of others is being stopped to make room for it".to_owned(),
@@ -206,6 +213,7 @@ mod tests {
             ]),
             Wait::NoArrangement { pool: "local".into() },
             Wait::NoDomain { pool: "local".into() },
+            Wait::TooFewNodes { pool: "local".into(), members: 4 },
         ];
         let troubles = Troubles::from([("b".to_owned(), "containerd does not answer".to_owned())]);
         let lines: Vec<_> = waits.iter().map(|wait| format!("{}: {}", code(wait), sentence(wait, "default", &troubles))).collect();

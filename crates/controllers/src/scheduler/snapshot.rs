@@ -14,6 +14,7 @@ use k8s_openapi::api::core::v1::{Node, NodeCondition, NodeSelectorTerm, Pod, Pod
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::ResourceExt as _;
 
+use super::affinity::{self, Neighbours};
 use super::rules::{self, Owners, Ruling};
 use crate::workload::{is_member, pods, workload_of};
 
@@ -42,6 +43,7 @@ pub(super) struct Sight<'a> {
 }
 
 /// A snapshot and the objects behind its names.
+#[derive(Default)]
 pub(super) struct Scene {
     pub snapshot: plan::Snapshot,
     /// The queue of pods that belong to no Workload.
@@ -52,6 +54,22 @@ pub(super) struct Scene {
     pub members: BTreeMap<String, Arc<Pod>>,
     /// What nodes that are not ready say of it, by their names.
     pub troubles: HashMap<String, String>,
+}
+
+impl Scene {
+    fn gang(&self, id: &str) -> Option<&plan::Gang> {
+        let place = self.snapshot.gangs.binary_search_by(|gang| gang.id.as_str().cmp(id)).ok()?;
+        self.snapshot.gangs.get(place)
+    }
+
+    pub(super) fn queue_of(&self, gang: &str) -> Option<&str> {
+        self.gang(gang).map(|gang| gang.queue.as_str())
+    }
+
+    pub(super) fn pool_of(&self, gang: &str) -> Option<&str> {
+        let queue = self.queue_of(gang)?;
+        self.snapshot.queues.iter().find(|each| each.name == queue).map(|queue| queue.pool.as_str())
+    }
 }
 
 /// `namespace/name`.
@@ -82,11 +100,12 @@ impl Sight<'_> {
         scene.snapshot.nodes = self.nodes();
         scene.snapshot.now = self.now.as_millisecond();
 
+        let around = self.neighbours();
         let mut of_workload: HashMap<(String, String), Vec<&Arc<Pod>>> = HashMap::new();
         for pod in self.pods {
             match workload_of(pod) {
                 Some(workload) => of_workload.entry((pod.namespace().unwrap_or_default(), workload)).or_default().push(pod),
-                None if self.waits(pod) => self.add_bare(pod, &owners, &mut scene),
+                None if self.waits(pod) => self.add_bare(pod, &owners, around.as_ref(), &mut scene),
                 None => {}
             }
         }
@@ -94,12 +113,12 @@ impl Sight<'_> {
             let key = (workload.namespace().unwrap_or_default(), workload.name_any());
             let mut members = of_workload.remove(&key).unwrap_or_default();
             members.retain(|pod| is_member(pod, workload));
-            self.add_workload(workload, &members, &owners, &mut scene);
+            self.add_workload(workload, &members, &owners, around.as_ref(), &mut scene);
         }
         // Pods with the label of a Workload by somebody's hand.
         let owned = |pod: &Pod| pod.owner_references().iter().any(|owner| owner.kind == "Workload");
         for pod in of_workload.into_values().flatten().filter(|pod| !owned(pod) && self.waits(pod)) {
-            self.add_bare(pod, &owners, &mut scene);
+            self.add_bare(pod, &owners, around.as_ref(), &mut scene);
         }
         scene.snapshot.gangs.sort_by(|a, b| a.id.cmp(&b.id));
         scene.snapshot.rules = self.ruling.rules(scene.snapshot.gangs.iter().map(|gang| &gang.owner), self.now);
@@ -121,7 +140,20 @@ impl Sight<'_> {
         at.or_else(|| told.then(|| self.now.as_millisecond()))
     }
 
-    fn add_workload(&self, workload: &Arc<Workload>, members: &[&Arc<Pod>], owners: &Owners<'_>, scene: &mut Scene) {
+    /// Who stands where, if anybody minds.
+    pub(super) fn neighbours(&self) -> Option<Neighbours<'_>> {
+        let there = self.pods.iter().filter(|pod| !pod::ended(pod));
+        Neighbours::of(self.nodes, self.ruling.namespaces, there.map(|pod| (&**pod, self.node_of(pod))))
+    }
+
+    fn add_workload(
+        &self,
+        workload: &Arc<Workload>,
+        members: &[&Arc<Pod>],
+        owners: &Owners<'_>,
+        around: Option<&Neighbours<'_>>,
+        scene: &mut Scene,
+    ) {
         let spec = &workload.spec;
         if spec.suspend || spec.closed.is_some() || workload.metadata.deletion_timestamp.is_some() {
             return;
@@ -168,7 +200,7 @@ impl Sight<'_> {
                 scene.members.insert(id(&***pod), Arc::clone(pod));
             }
             let min = u32::try_from(pods::min_of(set)).unwrap_or(0);
-            let pending = pending.iter().map(|(_, pod)| member(pod)).collect();
+            let pending = pending.iter().map(|(_, pod)| member(pod, around)).collect();
             sets.push(plan::MemberSet { name: set.name.clone(), min, settled, pending });
         }
         if placed.is_empty() && sets.iter().all(|set| set.pending.is_empty()) {
@@ -188,7 +220,7 @@ impl Sight<'_> {
             placed,
             started_at,
             run_ms: run_ms(workload),
-            topology: topology(workload, levels),
+            topology: topology(workload, members, levels),
             owner: owners.of(&**workload),
             environment: rules::environment(spec.environment),
             deadline_at: spec.scheduling.deadline.as_ref().map(|at| at.0.as_millisecond()),
@@ -201,8 +233,8 @@ impl Sight<'_> {
     }
 
     /// Adds a pod that belongs to no Workload, as a gang of one.
-    fn add_bare(&self, pod: &Arc<Pod>, owners: &Owners<'_>, scene: &mut Scene) {
-        let set = plan::MemberSet { name: String::new(), min: 1, settled: 0, pending: vec![member(pod)] };
+    fn add_bare(&self, pod: &Arc<Pod>, owners: &Owners<'_>, around: Option<&Neighbours<'_>>, scene: &mut Scene) {
+        let set = plan::MemberSet { name: String::new(), min: 1, settled: 0, pending: vec![member(pod, around)] };
         let gang = format!("pod {}", id(&**pod));
         scene.members.insert(id(&**pod), Arc::clone(pod));
         scene.snapshot.gangs.push(plan::Gang {
@@ -236,14 +268,14 @@ fn run_ms(workload: &Workload) -> Option<i64> {
     i64::try_from(run.as_millis()).ok()
 }
 
-/// A level that the pool does not have is one that no node is in.
-fn topology(workload: &Workload, levels: Option<&Vec<String>>) -> Topology {
-    let Some(topology) = &workload.spec.scheduling.topology else { return Topology::default() };
+/// A level that the pool does not have is one that no node is in. Members that want to be near each
+/// other are in one domain of the level that they name, if the pool has it.
+fn topology(workload: &Workload, members: &[&Arc<Pod>], levels: Option<&Vec<String>>) -> Topology {
     let level = |key: &String| levels.and_then(|levels| levels.iter().position(|level| level == key));
-    Topology {
-        required: topology.required.as_ref().map(|key| level(key).unwrap_or(usize::MAX)),
-        preferred: topology.preferred.as_ref().and_then(level),
-    }
+    let gathered = members.iter().filter_map(|pod| affinity::gathers_by(pod)).filter_map(|key| level(&key)).max();
+    let Some(topology) = &workload.spec.scheduling.topology else { return Topology { required: gathered, preferred: None } };
+    let required = topology.required.as_ref().map(|key| level(key).unwrap_or(usize::MAX));
+    Topology { required: required.max(gathered), preferred: topology.preferred.as_ref().and_then(level) }
 }
 
 /// The values of a node's labels for these levels, as far as it has them.
@@ -318,12 +350,14 @@ fn node(node: &Node, used: plan::Amounts, domains: Vec<String>) -> plan::Node {
     }
 }
 
-fn member(pod: &Pod) -> plan::Member {
+fn member(pod: &Pod, around: Option<&Neighbours<'_>>) -> plan::Member {
     let spec = pod.spec.clone().unwrap_or_default();
+    let demanded = around.map(|around| around.requirements(pod)).unwrap_or_default();
     plan::Member {
         id: id(pod),
         requests: requests(pod),
-        affinity: affinity(&spec),
+        affinity: and(affinity(&spec), &demanded),
+        alone: affinity::is_alone(pod),
         tolerations: tolerations(&spec),
         node_selector: spec.node_selector.unwrap_or_default(),
     }
@@ -349,6 +383,21 @@ fn affinity(spec: &PodSpec) -> Vec<plan::Term> {
     let node_affinity = spec.affinity.as_ref().and_then(|affinity| affinity.node_affinity.as_ref());
     let required = node_affinity.and_then(|node| node.required_during_scheduling_ignored_during_execution.as_ref());
     required.into_iter().flat_map(|selector| &selector.node_selector_terms).map(term).collect()
+}
+
+/// Terms that each demand these of labels as well.
+fn and(mut terms: Vec<plan::Term>, demanded: &[plan::Requirement]) -> Vec<plan::Term> {
+    if demanded.is_empty() {
+        return terms;
+    }
+    if terms.is_empty() {
+        return vec![plan::Term { labels: demanded.to_vec(), names: Vec::new() }];
+    }
+    // A term without requirements matches no node, and goes on so.
+    for term in terms.iter_mut().filter(|term| !term.labels.is_empty() || !term.names.is_empty()) {
+        term.labels.extend_from_slice(demanded);
+    }
+    terms
 }
 
 fn term(term: &NodeSelectorTerm) -> plan::Term {

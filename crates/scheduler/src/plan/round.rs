@@ -751,6 +751,10 @@ impl<'a> Round<'a> {
         let classes = placement::classes(members, nodes, usable);
         let Err(stuck) = placement::place(&classes, now) else {
             let pool = pool.to_owned();
+            let alone = members.iter().filter(|member| member.alone).count();
+            if alone > 1 {
+                return Wait::TooFewNodes { pool, members: alone };
+            }
             // Or one that the engine did not find within its bounds.
             return if gang.topology.required.is_some() { Wait::NoDomain { pool } } else { Wait::NoArrangement { pool } };
         };
@@ -816,7 +820,8 @@ fn lasts(wait: &Wait) -> bool {
         | Wait::InsufficientResources(_)
         | Wait::BehindOthers { .. }
         | Wait::NoArrangement { .. }
-        | Wait::NoDomain { .. } => true,
+        | Wait::NoDomain { .. }
+        | Wait::TooFewNodes { .. } => true,
         Wait::Ruled(rulings) => rulings.iter().all(|ruling| !matches!(ruling, Ruling::NotAllowed { .. } | Ruling::Window { .. })),
     }
 }

@@ -219,7 +219,9 @@ fn check_wait(snapshot: &Snapshot, plan: &Plan, served: &Served<'_>, wait: &Wait
             }
         }
         Wait::Ruled(_) | Wait::Evicting { .. } => unreachable!("nothing is ruled or runs"),
-        Wait::NoArrangement { .. } | Wait::NoDomain { .. } => unreachable!("small situations are searched whole, and ask for no domain"),
+        Wait::NoArrangement { .. } | Wait::NoDomain { .. } | Wait::TooFewNodes { .. } => {
+            unreachable!("small situations are searched whole, and ask for no domain and no node of their own")
+        }
         Wait::BehindOthers { ahead } => {
             let place = |id: &str| plan.waits.iter().position(|waiting| waiting.gang == id);
             assert!(place(ahead) < place(&gang.id));
