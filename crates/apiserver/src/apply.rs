@@ -32,6 +32,7 @@ impl Api {
         check_identity(resource, &key, &configuration)?;
         let writer = options.manager.writer(resource, Operation::Apply, origin.subresource);
         let pinned = !objects::text(&configuration, "resourceVersion").is_empty();
+        let _lock = self.lock(&key, options).await;
         let mut tries = 0;
         loop {
             tries += 1;

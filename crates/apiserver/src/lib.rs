@@ -34,6 +34,7 @@ mod in_process;
 #[doc(hidden)]
 pub mod inside;
 pub mod json_path;
+mod key_locks;
 pub mod managed_fields;
 mod metrics;
 mod names;
@@ -105,6 +106,7 @@ pub struct Api {
     fairness: Fairness,
     /// Shared by all watches.
     readings: Arc<watch::Readings>,
+    key_locks: Arc<key_locks::KeyLocks>,
     /// Held while the keys of Secrets are replaced.
     rotating: tokio::sync::Mutex<()>,
     clock: Arc<dyn Clock>,
@@ -165,6 +167,7 @@ impl Api {
             quotas: Quotas::new(),
             fairness: Fairness::new(),
             readings: Arc::default(),
+            key_locks: Arc::default(),
             rotating: tokio::sync::Mutex::default(),
             store: SealedStore::new(store, options.keys),
             clock,

@@ -14,6 +14,7 @@ use crate::catalog::Resource;
 use crate::error::{About, ApiError, Cause, Result};
 use crate::field_validation::{FieldValidation, Form};
 use crate::identity::{COMPONENTS, Identity};
+use crate::key_locks::KeyLock;
 use crate::objects::{self, Deletion, Part, Propagation};
 use crate::patch::{self, PatchErrorClass, PatchKind};
 use crate::request::Query;
@@ -79,6 +80,15 @@ pub(crate) struct Written {
     pub(crate) code: StatusCode,
     pub(crate) object: Stored,
     pub(crate) warnings: Vec<String>,
+}
+
+/// An update that was tried on the last version that the server saw.
+struct Tried {
+    /// That version.
+    revision: u64,
+    /// Whether the outcome stands, whatever the newest version is.
+    decided: bool,
+    outcome: Result<(Stored, Vec<String>)>,
 }
 
 impl Api {
@@ -147,9 +157,14 @@ impl Api {
         check_type(resource, &object)?;
         let mut warnings = Vec::new();
         Form::of(resource).settle(&mut object, options, &mut warnings)?;
-        if let Some(written) = self.update_last_seen(origin, resource, &key, &object, options).await? {
-            warnings.extend(written.warnings);
-            return Ok(Written { warnings, ..written });
+        // What is outdated already need not wait to be refused.
+        self.last_seen(resource, &key, &object, options)?;
+        let _lock = self.lock(&key, options).await;
+        let tried = self.update_last_seen(origin, resource, &key, &object, options).await?;
+        if let Some(Tried { decided: true, outcome, .. }) = tried {
+            let (stored, from_hooks) = outcome?;
+            warnings.extend(from_hooks);
+            return Ok(Written { code: StatusCode::OK, object: stored, warnings });
         }
         let old = self.read(resource, &key).await?;
         let old_value = parse_stored(&old)?;
@@ -163,7 +178,11 @@ impl Api {
             };
             return Err(ApiError::invalid(resource.about(&key.name), vec![cause]));
         }
-        let (stored, from_hooks) = self.replace(origin, resource, &old, &old_value, object, Owners::Changed, options).await?;
+        let outcome = match tried {
+            Some(tried) if tried.revision == old.revision => tried.outcome,
+            _ => self.replace(origin, resource, &old, &old_value, object, Owners::Changed, options).await,
+        };
+        let (stored, from_hooks) = outcome?;
         warnings.extend(from_hooks);
         Ok(Written { code: StatusCode::OK, object: stored, warnings })
     }
@@ -172,8 +191,9 @@ impl Api {
     /// the last one that this server saw, the write itself tells whether it still is the newest. A
     /// version that was replaced before needs no look either: it never comes back.
     ///
-    /// Nothing when that does not decide it; then the object has to be read. So it is when nothing would
-    /// be written, and when the object may not be changed so: that holds only for the newest version.
+    /// When nothing is written, or the object may not be changed so, that holds only for the newest
+    /// version: then the object has to be read, and the outcome stands if it is the version that was
+    /// tried. Nothing, if there was none to try.
     async fn update_last_seen(
         &self,
         origin: Origin<'_>,
@@ -181,7 +201,21 @@ impl Api {
         key: &Key,
         object: &Value,
         options: &WriteOptions,
-    ) -> Result<Option<Written>> {
+    ) -> Result<Option<Tried>> {
+        let Some(seen) = self.last_seen(resource, key, object, options)? else { return Ok(None) };
+        let old = resource.as_served(seen)?;
+        let old_value = parse_stored(&old)?;
+        let outcome = self.replace(origin, resource, &old, &old_value, object.clone(), Owners::Changed, options).await;
+        let decided = match &outcome {
+            Ok((stored, _)) => stored.revision != old.revision,
+            Err(error) => !error.code.is_client_error() || error.reason == "Conflict",
+        };
+        Ok(Some(Tried { revision: old.revision, decided, outcome }))
+    }
+
+    /// The version that an update wants to replace, if it is the last one that this server saw. Refuses
+    /// the update if it was replaced before.
+    fn last_seen(&self, resource: &Resource, key: &Key, object: &Value, options: &WriteOptions) -> Result<Option<Stored>> {
         let about = resource.about(&key.name);
         let Ok(version) = objects::text(object, "resourceVersion").parse::<u64>() else { return Ok(None) };
         if options.dry_run || resource.is_definition() || check_identity(resource, key, object).is_err() {
@@ -189,19 +223,12 @@ impl Api {
         }
         let seen = self.store.last_seen(key).map_err(|error| ApiError::from_store(&error, about))?;
         let Some(seen) = seen.filter(|seen| seen.revision >= version) else { return Ok(None) };
-        if seen.revision > version {
-            return Err(was_modified(about));
-        }
-        let old = resource.as_served(seen)?;
-        let old_value = parse_stored(&old)?;
-        match self.replace(origin, resource, &old, &old_value, object.clone(), Owners::Changed, options).await {
-            Ok((stored, warnings)) if stored.revision != old.revision => {
-                Ok(Some(Written { code: StatusCode::OK, object: stored, warnings }))
-            }
-            Ok(_) => Ok(None),
-            Err(error) if error.code.is_client_error() && error.reason != "Conflict" => Ok(None),
-            Err(error) => Err(error),
-        }
+        if seen.revision > version { Err(was_modified(about)) } else { Ok(Some(seen)) }
+    }
+
+    /// Waits for others who change the same object on this server. See [`crate::key_locks`].
+    pub(crate) async fn lock(&self, key: &Key, options: &WriteOptions) -> Option<KeyLock> {
+        if options.dry_run { None } else { Some(self.key_locks.lock(key).await) }
     }
 
     /// Changes an object by a patch, or only its status.
@@ -217,6 +244,7 @@ impl Api {
         if options.force.is_some() {
             return Err(tracking::refused("force", "FieldValueForbidden", "Forbidden: may not be specified for non-apply patch"));
         }
+        let _lock = self.lock(&key, options).await;
         let mut tries = 0;
         loop {
             tries += 1;
