@@ -35,6 +35,7 @@ mod in_process;
 pub mod inside;
 pub mod json_path;
 mod key_locks;
+mod list_body;
 pub mod managed_fields;
 mod metrics;
 mod names;

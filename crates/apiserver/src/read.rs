@@ -6,7 +6,7 @@ use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use bytes::{BufMut as _, Bytes, BytesMut};
+use bytes::Bytes;
 use fermion_store::{Filter, LabelIs, LabelTerm, ListQuery, Scope, Stored};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 
 use crate::catalog::{Resource, Source};
 use crate::error::{About, ApiError, Cause, Result};
+use crate::list_body::ListBody;
 use crate::peoples_list::PeoplesList;
 use crate::request::Query;
 use crate::selector::{FieldSelector, LabelOperator, LabelSelector};
@@ -187,7 +188,7 @@ impl Api {
         let selection = Selection::parse(resource, query)?;
         let listed = self.page(resource, namespace, &selection, query).await?;
         Ok(match format {
-            Format::Json => json_list(resource, &listed),
+            Format::Json => json_list(resource, listed),
             Format::Table => {
                 let items = listed.values()?;
                 let include = include_object(query)?;
@@ -441,24 +442,14 @@ fn list_metadata(listed: &Listed) -> Value {
 }
 
 /// The list as JSON; the stored texts of the objects are copied, not parsed.
-fn json_list(resource: &Resource, listed: &Listed) -> Response<Body> {
+fn json_list(resource: &Resource, listed: Listed) -> Response<Body> {
     let head = format!(
         "{{\"apiVersion\":\"{}\",\"kind\":\"{}\",\"metadata\":{},\"items\":[",
         resource.api_version(),
         resource.list_kind,
-        list_metadata(listed)
+        list_metadata(&listed)
     );
-    let size = head.len() + listed.items.iter().map(|item| item.len() + 1).sum::<usize>() + 3;
-    let mut body = BytesMut::with_capacity(size);
-    body.put_slice(head.as_bytes());
-    for (index, item) in listed.items.iter().enumerate() {
-        if index > 0 {
-            body.put_u8(b',');
-        }
-        body.put_slice(item);
-    }
-    body.put_slice(b"]}\n");
-    raw_response(StatusCode::OK, body.freeze())
+    json_body(StatusCode::OK, Body::new(ListBody::new(head, listed.items)))
 }
 
 pub(crate) fn include_object(query: &Query) -> Result<IncludeObject> {
@@ -513,7 +504,11 @@ pub(crate) fn json_response(code: StatusCode, value: &Value) -> Response<Body> {
 }
 
 pub(crate) fn raw_response(code: StatusCode, body: Bytes) -> Response<Body> {
-    let mut response = Response::new(Body::from(body));
+    json_body(code, Body::from(body))
+}
+
+fn json_body(code: StatusCode, body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
     *response.status_mut() = code;
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));

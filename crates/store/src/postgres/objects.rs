@@ -31,6 +31,10 @@ pub(crate) const SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ON
 
 /// The texts of many versions.
 const BODIES: &str = "SELECT revision, body FROM log WHERE revision = ANY($1)";
+/// The same, of versions that were written one after the other.
+const RANGE: &str = "SELECT revision, body FROM log WHERE revision BETWEEN $1 AND $2";
+/// Of so many versions in a range one must be wanted: reading one more along costs less than finding it.
+const RANGE_SPARSENESS_MAX: i64 = 2;
 /// Texts in one statement: so many that statements cost little, so few that the first are taken up while
 /// the database looks for the others.
 const BODIES_MAX: usize = 2_000;
@@ -59,6 +63,7 @@ pub(super) async fn long_page(session: &Session, query: &ListQuery, hub: &Hub, i
     let extent = session.prepare(EXTENT).await.map_err(database)?;
     session.prepare(&names.text).await.map_err(database)?;
     let bodies = session.prepare(BODIES).await.map_err(database)?;
+    let range = session.prepare(RANGE).await.map_err(database)?;
     let (begun, extent, rows) = futures::join!(session.run(SNAPSHOT), session.query(&extent, &[]), session.query_sql(&names));
     begun.map_err(database)?;
     let extent = read_extent(&extent.map_err(database)?)?;
@@ -87,7 +92,14 @@ pub(super) async fn long_page(session: &Session, query: &ListQuery, hub: &Hub, i
     let mut found = 0;
     let mut asked = FuturesOrdered::new();
     for part in &parts {
-        asked.push_back(async { session.query(&bodies, &[part]).await });
+        asked.push_back(async {
+            match part[..] {
+                [first, .., last] if last - first < RANGE_SPARSENESS_MAX * part.len() as i64 => {
+                    session.query(&range, &[&first, &last]).await
+                }
+                _ => session.query(&bodies, &[part]).await,
+            }
+        });
     }
     while let Some(rows) = asked.next().await {
         for row in &rows.map_err(database)? {

@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use fermion_store::{Commit, Error, Expect, FieldTerm, Filter, Key, LabelIs, LabelTerm, ListQuery, Order, Scope, Store, Write};
+use fermion_store::{Commit, Error, Expect, FieldTerm, Filter, Key, LabelIs, LabelTerm, ListQuery, Options, Order, Scope, Store, Write};
 use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::test_runner::{Config, TestRunner};
@@ -294,7 +294,11 @@ async fn long_pages_end_where_they_should(on: On) {
     const OBJECTS: usize = 2_500;
     const PAGE: usize = 1_200;
     let scratch = Scratch::new(on).await;
-    let writes = (0..OBJECTS).map(|index| put(&pod(&format!("p{index:04}")), Expect::Absent, index)).collect();
+    // The first were written one after the other, the later ones between many others.
+    let between =
+        |index: usize| (0..if index > PAGE { 3 } else { 0 }).map(move |turn| Key::new("others", "default", format!("o{index}-{turn}")));
+    let keys = (0..OBJECTS).flat_map(|index| std::iter::once(pod(&format!("p{index:04}"))).chain(between(index)));
+    let writes = keys.map(|key| put(&key, Expect::Absent, "new")).collect();
     scratch.store.commit(Commit { writes, ..Commit::default() }).await.unwrap();
     write(&scratch.store, put(&pod("p0007"), Expect::Any, "changed")).await.unwrap();
     let all = ListQuery::all(Scope::all("pods"));
@@ -306,8 +310,11 @@ async fn long_pages_end_where_they_should(on: On) {
     let first = scratch.store.list(ListQuery { limit: Some(PAGE), ..all.clone() }).await.unwrap();
     assert_eq!(first.items, whole.items[..PAGE]);
     assert_eq!(first.remaining, Some((OBJECTS - PAGE) as u64));
-    let second = ListQuery { start_after: first.next, limit: Some(OBJECTS), ..all };
+    let second = ListQuery { start_after: first.next, limit: Some(OBJECTS), ..all.clone() };
     assert_eq!(scratch.store.list(second).await.unwrap().items, whole.items[PAGE..]);
+    // One that was just opened has none of them in memory.
+    let scratch = scratch.reopen(Options::default()).await;
+    assert_eq!(scratch.store.list(all).await.unwrap().items, whole.items);
 }
 
 async fn what_no_database_can_be_asked_is_refused(on: On) {
