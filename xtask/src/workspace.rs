@@ -9,6 +9,9 @@ use anyhow::Result;
 use crate::console::Console;
 use crate::process;
 
+/// Beginnings of the variables by which cargo tells a program about its own package.
+const OF_THIS_PACKAGE: [&str; 2] = ["CARGO_PKG_", "CARGO_MANIFEST_"];
+
 /// The root of the source tree.
 pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask stands in the workspace's root")
@@ -27,6 +30,13 @@ pub(crate) fn cargo(subcommand: &str) -> Command {
     // Cargo tells the programs it runs which cargo it is.
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root()).arg(subcommand);
+    // And which package they are of. Some build scripts depend on that, and would build everything
+    // anew that a cargo without it has built, and the other way round.
+    for (name, _) in std::env::vars_os() {
+        if name.to_str().is_some_and(|name| OF_THIS_PACKAGE.iter().any(|prefix| name.starts_with(prefix))) {
+            command.env_remove(name);
+        }
+    }
     if let Some(target) = TARGET.get() {
         command.env("CARGO_TARGET_DIR", target);
     }
