@@ -10,6 +10,7 @@ use bytes::Bytes;
 use http::{Method, StatusCode};
 
 use crate::api::{Delivered, LISTED, Measured, ROUNDS, entry};
+use crate::bare::{self, Bare};
 use crate::figures::{Better, Figure, Latencies, milliseconds};
 use crate::load::{Load, Outcome};
 use crate::platform::{Http, Platform};
@@ -25,7 +26,7 @@ const WATCHERS: usize = 1_000;
 /// What a client watches on one connection: as much as kube-apiserver and the platform allow.
 const WATCHES_PER_CONNECTION: usize = 100;
 /// Writes they see, one after another, in a round.
-const WATCHED_PER_ROUND: usize = 10;
+const WATCHED_PER_ROUND: usize = 50;
 /// Connections that put many objects there.
 const FILLERS: usize = 64;
 /// Objects in a folder that is filled.
@@ -163,12 +164,18 @@ pub(crate) async fn measure(arguments: &KubernetesArguments) -> anyhow::Result<V
     for contender in measured.all() {
         contender.common.watch(WATCHERS).await?;
     }
+    let server = Bare::start()?;
+    let mut bare = Measured::open(server.target()?).await?;
+    bare.watch(WATCHERS).await?;
     for round in 0..ROUNDS {
         eprintln!("watches, round {} of {ROUNDS}", round + 1);
         for contender in measured.all() {
             contender.common.deliver(round, WATCHED_PER_ROUND).await?;
         }
+        bare.deliver(round, WATCHED_PER_ROUND).await?;
     }
+    let floor = bare.delivered.clone();
+    drop((bare, server));
     for contender in measured.all() {
         contender.apart = contender.common.watch_multiplexed(WATCHERS / WATCHES_PER_CONNECTION, WATCHES_PER_CONNECTION).await?;
     }
@@ -178,10 +185,10 @@ pub(crate) async fn measure(arguments: &KubernetesArguments) -> anyhow::Result<V
             contender.common.deliver(ROUNDS + round, WATCHED_PER_ROUND).await?;
         }
     }
-    Ok(figures(&measured))
+    Ok(figures(&measured, &floor))
 }
 
-fn figures(measured: &Contenders<Contender>) -> Vec<Figure> {
+fn figures(measured: &Contenders<Contender>, floor: &Delivered) -> Vec<Figure> {
     let figure = |metric: String, unit: &'static str, better: Better, value: &dyn Fn(&Contender) -> f64| Figure {
         metric,
         unit,
@@ -201,6 +208,13 @@ fn figures(measured: &Contenders<Contender>) -> Vec<Figure> {
     let delivery = format!("write sent to event seen by {WATCHERS} watchers");
     let connections = WATCHERS / WATCHES_PER_CONNECTION;
     let shared = format!("the same over {connections} HTTP/2 connections");
+    // What no server can be below, in the column of ours.
+    let floor = |share: f64| {
+        let metric = format!("{} to {WATCHERS} connections, nothing else, p{:.0}", bare::NAME, share * 100.0);
+        let peer = milliseconds(measured.peer.apart.latencies.at(share));
+        let ours = milliseconds(floor.latencies.at(share));
+        Figure { metric, unit: "ms", better: Better::Lower, ours, peer, peer_name: PEER.to_owned(), postgres: None }
+    };
     let update = format!("update of one of {CONTENDED} objects that all change");
     vec![
         rate("durable creates", &|it| &it.common.creates),
@@ -214,6 +228,8 @@ fn figures(measured: &Contenders<Contender>) -> Vec<Figure> {
         latency(&delivery, 0.5, &|it| &it.apart.latencies),
         latency(&delivery, 0.99, &|it| &it.apart.latencies),
         latency("the load generator's own processor time for it", 0.5, &|it| &it.apart.own_times),
+        floor(0.5),
+        floor(0.99),
         latency(&shared, 0.5, &|it| &it.common.delivered.latencies),
         latency(&shared, 0.99, &|it| &it.common.delivered.latencies),
         latency("the load generator's own processor time for that", 0.5, &|it| &it.common.delivered.own_times),

@@ -10,6 +10,7 @@
 //! Start with [`kubernetes`] and [`start`], one file per benchmark.
 
 mod api;
+mod bare;
 mod etcd;
 mod event_lines;
 mod figures;
@@ -45,6 +46,8 @@ struct Arguments {
 enum Benchmark {
     /// Writes, reads, updates, lists and watches, beside kube-apiserver
     Api(kubernetes::KubernetesArguments),
+    /// The server that does nothing but send watchers what is written; `api` starts it
+    Bare,
     /// Writes, reads, lists and watches, beside etcd
     Etcd(api::ApiArguments),
     /// Puts the objects of `etcd` there and measures nothing
@@ -62,7 +65,8 @@ enum Benchmark {
 #[tokio::main]
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    match measured(arguments.benchmark).await {
+    let ended = if matches!(arguments.benchmark, Benchmark::Bare) { bare::serve() } else { measured(arguments.benchmark).await };
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
@@ -89,6 +93,7 @@ enum Figures {
 async fn run(benchmark: Benchmark) -> anyhow::Result<Figures> {
     Ok(Figures::Compared(match benchmark {
         Benchmark::Api(arguments) => kubernetes::measure(&arguments).await?,
+        Benchmark::Bare => Vec::new(),
         Benchmark::Etcd(arguments) => api::measure(&arguments).await?,
         Benchmark::Fill(arguments) => api::fill(&arguments).await.map(|()| Vec::new())?,
         Benchmark::Growth(arguments) => return growth::run(&arguments).await.map(Figures::Alone),

@@ -26,6 +26,8 @@ use crate::workspace;
 
 /// Numbers of objects at which is measured.
 const STEPS: [usize; 4] = [1_000, 10_000, 100_000, 1_000_000];
+/// So many objects settle in [`SETTLING`].
+const SETTLED_OBJECTS: usize = 100_000;
 const CSV: &str = "docs/benchmarks-growth.csv";
 const SVG: &str = "docs/benchmarks-growth.svg";
 
@@ -129,7 +131,8 @@ impl Server {
     fn measure(&mut self, programs: &Programs, objects: usize) -> Result<Vec<Value>> {
         let mut values = self.generate(programs, objects, objects, &["--measure"])?;
         let ready_after = self.restart()?;
-        std::thread::sleep(SETTLING);
+        // What reads all objects behind the answer takes longer the more there are.
+        std::thread::sleep(SETTLING.max(SETTLING * u32::try_from(objects / SETTLED_OBJECTS).unwrap_or(u32::MAX)));
         values.push(Value::of("start to ready", "ms", ready_after.as_secs_f64() * 1e3));
         values.push(Value::of("resident memory", "MB", self.resident_mb()?));
         Ok(values)
