@@ -39,6 +39,16 @@ pub const RACK: &str = "topology.fermion.dev/rack";
 pub const LINK_DOMAIN: &str = "topology.fermion.dev/link-domain";
 /// Before the name of an AcceleratorModel, it is the resource pods ask for: `gpu.fermion.dev/h100-sxm5-80gb`.
 pub const ACCELERATOR_PREFIX: &str = "gpu.fermion.dev/";
+/// Annotation of a pod: the cards it was given, as JSON; written with its node.
+pub const CARDS: &str = "gpu.fermion.dev/cards";
+/// Taint of a node on which work dies that does not die elsewhere. Taking it away lifts the quarantine.
+pub const QUARANTINE: &str = "fermion.dev/quarantine";
+/// Annotation of such a node: when the quarantine ends by itself.
+pub const QUARANTINED_UNTIL: &str = "fermion.dev/quarantined-until";
+/// Annotation of such a node: what died there.
+pub const QUARANTINE_REASON: &str = "fermion.dev/quarantine-reason";
+/// Annotation of a node: when its last quarantine ended. What died before is not held against it.
+pub const QUARANTINE_ENDED: &str = "fermion.dev/quarantine-ended";
 /// Annotation of a node: IP address of its management controller.
 pub const BMC_ADDRESS: &str = "compute.fermion.dev/bmc-address";
 /// Annotation of a node: MAC address of its management controller.

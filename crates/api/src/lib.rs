@@ -14,6 +14,7 @@
 
 pub mod ai;
 pub mod assets;
+pub mod cards;
 pub mod compute;
 pub mod conditions;
 pub mod duration;

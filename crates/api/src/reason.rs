@@ -79,3 +79,7 @@ pub const RUNNING: &str = "Running";
 pub const READY: &str = "Ready";
 /// It is being stopped.
 pub const STOPPING: &str = "Stopping";
+/// Work dies on a node that does not die elsewhere, so that it takes no new work for a while.
+pub const QUARANTINED: &str = "Quarantined";
+/// A node's quarantine is over, or was lifted.
+pub const QUARANTINE_ENDED: &str = "QuarantineEnded";

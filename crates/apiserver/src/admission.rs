@@ -13,6 +13,7 @@
 //! A hook inside the process is a variant of [`Hook`], with a file of its own that holds a pure
 //! function over the object and what had to be read for it. Hooks outside are in [`webhook`].
 
+pub(crate) mod cards;
 mod connection;
 pub(crate) mod entitlements;
 pub(crate) mod lifecycle;
@@ -107,12 +108,13 @@ enum Hook {
     LimitRanges,
     Queues,
     Entitlements,
+    Cards,
     Partitions,
 }
 
 /// In the order they run. A namespace that does not take objects is told before anything else.
-const HOOKS: [Hook; 6] =
-    [Hook::NamespaceLifecycle, Hook::ServiceAccount, Hook::LimitRanges, Hook::Queues, Hook::Entitlements, Hook::Partitions];
+const HOOKS: [Hook; 7] =
+    [Hook::NamespaceLifecycle, Hook::ServiceAccount, Hook::LimitRanges, Hook::Queues, Hook::Entitlements, Hook::Cards, Hook::Partitions];
 
 impl Hook {
     /// Changes an object, or refuses it.
@@ -140,6 +142,10 @@ impl Hook {
                 }
                 Ok(())
             }
+            Self::Cards => {
+                cards::set_default(request, object);
+                Ok(())
+            }
             Self::Partitions => Ok(()),
         }
     }
@@ -159,7 +165,8 @@ impl Hook {
                 Some(held) => held.check(api, request, object).await,
                 None => entitlements::check_policy(api, request, object).await,
             },
-            (Self::Entitlements, None) => Ok(()),
+            (Self::Cards, Some(object)) => cards::check(api, request, object).await,
+            (Self::Entitlements | Self::Cards, None) => Ok(()),
             (Self::Partitions, object) => partitions::check(api, request, object).await,
         }
     }

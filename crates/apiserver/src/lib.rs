@@ -75,7 +75,7 @@ pub use platform_keys::{PlatformKeys, PlatformKeysError};
 
 use admission::entitlements::Entitlements;
 use admission::webhook::{TargetPolicy, Webhooks};
-use admission::{lifecycle, limits, partitions, queues};
+use admission::{cards, lifecycle, limits, partitions, queues};
 use authorize::follow::Access;
 use catalog::Catalog;
 use definitions::Definitions;
@@ -100,6 +100,7 @@ pub struct Api {
     namespaces: Followed<lifecycle::Phase>,
     limit_ranges: Followed<serde_json::Value>,
     queues: Followed<fermion_api::compute::Queue>,
+    models: Followed<fermion_api::compute::AcceleratorModel>,
     entitlements: Entitlements,
     partitions: Followed<fermion_api::compute::Partition>,
     resource_groups: Followed<fermion_api::compute::ResourceGroup>,
@@ -162,6 +163,7 @@ impl Api {
             namespaces: Followed::new(lifecycle::NAMESPACES, lifecycle::read),
             limit_ranges: Followed::new(limits::LIMIT_RANGES, limits::read),
             queues: Followed::new(queues::QUEUES, queues::read),
+            models: Followed::new(cards::MODELS, cards::read),
             entitlements: Entitlements::new(),
             partitions: Followed::new(partitions::PARTITIONS, partitions::read),
             resource_groups: Followed::new(partitions::RESOURCE_GROUPS, partitions::read),

@@ -27,6 +27,7 @@ mod namespace;
 mod node_lifecycle;
 mod owner;
 mod partition;
+mod quarantine;
 mod quota;
 mod reconciling;
 mod scheduler;
@@ -41,6 +42,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use fermion_api::ai::Workload;
+use fermion_api::compute::AcceleratorModel;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::Client;
 use tokio::task::JoinSet;
@@ -78,6 +80,7 @@ impl Default for Options {
 pub(crate) struct Caches {
     pub pods: Cache<Pod>,
     pub workloads: Cache<Workload>,
+    pub models: Cache<AcceleratorModel>,
 }
 
 /// How long the parts have to come to an end once shutdown is asked for.
@@ -145,7 +148,11 @@ impl Parts {
 /// # Errors
 /// When a part ended by itself.
 pub async fn run(client: Client, options: Options, shutdown: Shutdown) -> Result<(), Error> {
-    let caches = Caches { pods: Cache::new(workload::workload_of), workloads: Cache::new(inference_service::service_of) };
+    let caches = Caches {
+        pods: Cache::new(workload::workload_of),
+        workloads: Cache::new(inference_service::service_of),
+        models: Cache::new(|_| None),
+    };
     let nodes: Cache<Node> = Cache::new(|_| None);
     let of_services = service::Caches { pods: caches.pods.clone(), services: Cache::new(|_| None), endpoints: Cache::new(|_| None) };
     let mut parts = Parts { tasks: JoinSet::new(), running: BTreeSet::new() };
@@ -153,6 +160,7 @@ pub async fn run(client: Client, options: Options, shutdown: Shutdown) -> Result
 
     parts.start("pod cache", caches.pods.clone().run(client.clone(), shutdown.clone()));
     parts.start("workload cache", caches.workloads.clone().run(client.clone(), shutdown.clone()));
+    parts.start("cache of models", caches.models.clone().run(client.clone(), shutdown.clone()));
     parts.start("node cache", nodes.clone().run(client.clone(), shutdown.clone()));
     parts.start("service cache", of_services.services.clone().run(client.clone(), shutdown.clone()));
     parts.start("endpoints cache", of_services.endpoints.clone().run(client.clone(), shutdown.clone()));
@@ -165,6 +173,7 @@ pub async fn run(client: Client, options: Options, shutdown: Shutdown) -> Result
     let filled = async {
         caches.pods.filled().await?;
         caches.workloads.filled().await?;
+        caches.models.filled().await?;
         of_services.services.filled().await?;
         of_services.endpoints.filled().await
     };
@@ -174,6 +183,8 @@ pub async fn run(client: Client, options: Options, shutdown: Shutdown) -> Result
             filled?;
             let (client, caches, options, shutdown) = new();
             parts.start("node lifecycle", node_lifecycle::run(client, caches, nodes.clone(), options, shutdown));
+            let (client, caches, options, shutdown) = new();
+            parts.start("quarantine", quarantine::run(client, caches, nodes.clone(), options, shutdown));
             let (client, caches, options, shutdown) = new();
             parts.start("quotas", quota::run(client, caches, options, shutdown));
             let (client, caches, options, shutdown) = new();

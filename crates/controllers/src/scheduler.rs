@@ -5,6 +5,7 @@
 //! caches do not show yet are remembered, so that no room is given away twice.
 
 mod affinity;
+mod cards;
 mod eviction;
 mod rules;
 mod sentence;
@@ -23,7 +24,7 @@ use fermion_api::compute::pool::{self, PoolKind, PoolSpec};
 use fermion_api::compute::queue::{self, QueueSpec};
 use fermion_api::compute::{Pool, Queue, Quota, ResourcePolicy, ResourceTicket, SchedulingPolicy, TimeWindow};
 use fermion_api::iam::User;
-use fermion_api::reason;
+use fermion_api::{labels, reason};
 use fermion_scheduler::{self as plan, Past, Plan, Wait};
 use futures::{FutureExt as _, StreamExt as _};
 use jiff::Timestamp;
@@ -35,9 +36,10 @@ use kube::{Client, ResourceExt as _};
 use serde_json::json;
 use tokio::time::Instant;
 
+use self::cards::Catalogue;
 use self::rules::Ruling;
 pub(crate) use self::snapshot::is_ready;
-use self::snapshot::{Scene, Sight};
+use self::snapshot::{Assumed, Scene, Sight};
 use self::telling::Telling;
 use crate::cache::{Cache, Cached};
 use crate::error::{Error, chain, describe};
@@ -66,8 +68,8 @@ struct Runner {
     pools: Cache<Pool>,
     ruling: RulingCaches,
     recorder: Recorder,
-    /// Node and time of binds that were sent, by uid of the pod.
-    assumed: HashMap<String, (String, Instant)>,
+    /// Node, cards and time of binds that were sent, by uid of the pod.
+    assumed: HashMap<String, (Assumed, Instant)>,
     /// When pods were told to stop for others, by uid.
     evicted: HashMap<String, Instant>,
     /// Gangs for which others are being stopped; `None` before the first round, when it is read
@@ -188,6 +190,7 @@ impl Runner {
         let own = [
             signals(&self.caches.pods),
             signals(&self.caches.workloads),
+            signals(&self.caches.models),
             signals(&self.nodes),
             signals(&self.queues),
             signals(&self.pools),
@@ -240,7 +243,8 @@ impl Runner {
         let pods = self.caches.pods.all();
         let workloads = self.caches.workloads.all();
         self.forget_binds(&pods);
-        let assumed = self.assumed.iter().map(|(uid, (node, _))| (uid.clone(), node.clone())).collect();
+        let assumed = self.assumed.iter().map(|(uid, (assumed, _))| (uid.clone(), assumed.clone())).collect();
+        let catalogue = Catalogue::new(&self.caches.models.all());
         let (queues, nodes) = (self.queues.all(), self.nodes.all());
         let pools = self.pools.all();
         let levels = pools.iter().map(|pool| (pool.name_any(), pool.spec.topology_levels.clone())).collect();
@@ -265,6 +269,7 @@ impl Runner {
             pods: &pods,
             workloads: &workloads,
             assumed: &assumed,
+            catalogue: &catalogue,
             evicted: &evicted,
             claims: &claims,
             ruling: &ruling,
@@ -280,13 +285,13 @@ impl Runner {
         self.claims = Some(claims.map(|waiting| waiting.gang.clone()).collect());
         // Binds count on what is stopped: without that they could take somebody beyond a limit.
         if self.evict(&scene, &plan, &workloads).await {
-            self.bind(&scene, &plan).await;
+            self.bind(&scene, &plan, &catalogue).await;
         }
         self.tell_workloads(&scene, &plan, &workloads).await;
         self.tell_pods(&scene, &plan).await;
         self.sums_due = self.summed.is_some_and(|at| at.elapsed() < SUMS_INTERVAL);
         if !self.sums_due {
-            self.sum_up(&scene, &plan, &workloads).await;
+            self.sum_up(&scene, &plan, &workloads, &catalogue).await;
             self.summed = Some(Instant::now());
         }
     }
@@ -314,19 +319,21 @@ impl Runner {
         self.assumed.retain(|uid, (_, at)| waiting.contains(uid.as_str()) && at.elapsed() < ASSUMED_FOR);
     }
 
-    async fn bind(&mut self, scene: &Scene, plan: &Plan) {
-        let binds = plan.binds.iter().filter_map(|bind| Some((Arc::clone(scene.members.get(&bind.member)?), bind.node.clone())));
+    async fn bind(&mut self, scene: &Scene, plan: &Plan, catalogue: &Catalogue) {
+        let given = |bind: &plan::Bind| Assumed { node: bind.node.clone(), cards: bind.cards.clone() };
+        let binds = plan.binds.iter().filter_map(|bind| Some((Arc::clone(scene.members.get(&bind.member)?), given(bind))));
         let binds: Vec<_> = binds.collect();
-        for (pod, node) in &binds {
+        for (pod, given) in &binds {
             if let Some(uid) = &pod.metadata.uid {
-                self.assumed.insert(uid.clone(), (node.clone(), Instant::now()));
+                self.assumed.insert(uid.clone(), (given.clone(), Instant::now()));
             }
         }
         let client = self.client.clone();
-        let send = |(pod, node): (Arc<Pod>, String)| {
+        let send = |(pod, given): (Arc<Pod>, Assumed)| {
             let client = client.clone();
+            let cards = (!given.cards.is_empty()).then(|| cards::told(&given.cards, catalogue.asked(&pod).1.as_ref())).flatten();
             async move {
-                let answer = bind(client, &pod, &node).await;
+                let answer = bind(client, &pod, &given.node, cards).await;
                 (pod, answer)
             }
         };
@@ -422,7 +429,7 @@ impl Runner {
     }
 
     /// Writes the sums of pools and queues.
-    async fn sum_up(&self, scene: &Scene, plan: &Plan, workloads: &[Arc<Workload>]) {
+    async fn sum_up(&self, scene: &Scene, plan: &Plan, workloads: &[Arc<Workload>], catalogue: &Catalogue) {
         let now = Timestamp::now();
         // What was just bound counts as used.
         let mut nodes = scene.snapshot.nodes.clone();
@@ -431,7 +438,7 @@ impl Runner {
         for bind in &plan.binds {
             let pod = scene.members.get(&bind.member);
             if let (Some(pod), Some(place)) = (pod, places.get(bind.node.as_str())) {
-                fermion_api::pod::add(&mut nodes[*place].used, &snapshot::requests(pod));
+                fermion_api::pod::add(&mut nodes[*place].used, &catalogue.asked(pod).0);
             }
         }
         let api: Api<Pool> = Api::all(self.client.clone());
@@ -477,7 +484,7 @@ fn exists<K>(answer: Result<K, kube::Error>) -> Result<(), kube::Error> {
     }
 }
 
-async fn bind(client: Client, pod: &Pod, node: &str) -> Result<(), kube::Error> {
+async fn bind(client: Client, pod: &Pod, node: &str, cards: Option<String>) -> Result<(), kube::Error> {
     let namespace = pod.namespace().unwrap_or_default();
     let api: Api<Pod> = Api::namespaced(client, &namespace);
     let binding = Binding {
@@ -486,6 +493,8 @@ async fn bind(client: Client, pod: &Pod, node: &str) -> Result<(), kube::Error> 
             name: Some(pod.name_any()),
             namespace: Some(namespace),
             uid: pod.metadata.uid.clone(),
+            // Those of a binding become the pod's, in the same write as its node.
+            annotations: cards.map(|cards| [(labels::CARDS.to_owned(), cards)].into()),
             ..ObjectMeta::default()
         },
         target: ObjectReference {

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fermion_api::ai::Workload;
+use fermion_api::compute::AcceleratorModel;
 use fermion_api::{conditions, labels, reason};
 use futures::{StreamExt as _, TryStreamExt as _};
 use jiff::Timestamp;
@@ -34,6 +35,7 @@ const MADE_SEEN_AFTER: Duration = Duration::from_secs(1);
 struct Context {
     client: Client,
     pods: Cache<Pod>,
+    models: Cache<AcceleratorModel>,
     recorder: Recorder,
     sweep: Duration,
 }
@@ -43,6 +45,7 @@ pub(crate) async fn run(client: Client, caches: Caches, options: Options, shutdo
     let context = Context {
         client: client.clone(),
         pods: caches.pods.clone(),
+        models: caches.models.clone(),
         recorder: Recorder::new(client.clone(), "workload-controller"),
         sweep: options.sweep,
     };
@@ -76,7 +79,8 @@ async fn reconcile(workload: Arc<Workload>, context: Arc<Context>) -> Result<Act
     let members = members(&context.pods, &workload);
     let taken = |name: &str| context.pods.get(&namespace, name).is_some_and(|pod| !is_member(&pod, &workload));
     let now = Timestamp::now();
-    let mut decision = decide::decide(&decide::Seen { workload: &workload, pods: &members, taken: &taken, now });
+    let models = |name: &str| context.models.get("", name);
+    let mut decision = decide::decide(&decide::Seen { workload: &workload, pods: &members, taken: &taken, models: &models, now });
 
     let pods: Api<Pod> = Api::namespaced(context.client.clone(), &namespace);
     let refused = create(&pods, &decision.create).await?;

@@ -5,6 +5,7 @@
 //! sandbox, containers, environment, volumes, probes, images, `/etc/hosts`.
 
 mod admit;
+mod cards;
 pub(crate) mod container;
 mod decide;
 pub(crate) mod env;

@@ -25,6 +25,8 @@ pub struct Models(Vec<Model>);
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Model {
     pub name: String,
+    /// The memory of a card; zero when it is not known.
+    pub memory_mib: u32,
     /// How a card can be cut; empty where it cannot.
     pub profiles: Vec<Profile>,
 }
@@ -52,7 +54,7 @@ impl Models {
         if known.is_some() || self.0.len() == Self::MAX {
             return known;
         }
-        self.0.push(Model { name: name.to_owned(), profiles: Vec::new() });
+        self.0.push(Model { name: name.to_owned(), ..Model::default() });
         Some(ModelId((self.0.len() - 1) as u8))
     }
 
@@ -62,6 +64,13 @@ impl Models {
 
     pub fn get(&self, id: ModelId) -> &Model {
         &self.0[usize::from(id.0)]
+    }
+
+    /// Takes in what is known of a model.
+    pub fn describe(&mut self, model: &Model) {
+        if let Some(id) = self.intern(&model.name) {
+            self.0[usize::from(id.0)] = model.clone();
+        }
     }
 
     pub fn set_profiles(&mut self, id: ModelId, profiles: Vec<Profile>) {
@@ -179,9 +188,13 @@ impl Device {
                 if self.sliced == 0 && !self.is_idle() {
                     return 0;
                 }
+                // What is kept of it for a share or the whole card is kept in compute alone.
+                let most = self.free.checked_div(profile.compute).map_or(u32::MAX, u32::from);
                 let mut used = self.sliced;
                 let mut count = 0;
-                while let Some(start) = slot(profile, used) {
+                while count < most
+                    && let Some(start) = slot(profile, used)
+                {
                     used |= mask(profile.width, start);
                     count += 1;
                 }

@@ -599,7 +599,8 @@ impl Engine {
                     Held {
                         compute: held.compute.min(device.free),
                         memory_mib: held.memory_mib.min(device.memory_free_mib),
-                        slices: held.slices & !device.sliced,
+                        // A card that is used in another way now is not cut before that ends.
+                        slices: if device.sliced != 0 || device.is_idle() { held.slices & !device.sliced } else { 0 },
                         ..*held
                     }
                 })

@@ -28,6 +28,7 @@
 
 pub mod account;
 pub mod admission;
+mod cards;
 pub mod cluster;
 pub mod consolidation;
 pub mod device;
@@ -61,6 +62,7 @@ mod titles;
 mod tournament;
 pub mod window;
 
+pub use cards::{CardHeld, CardPart, CardsAsked, NoCard, PartSize};
 pub use plan::{Bind, Cause, Eviction, Plan, Remedy, Ruling, Start, Wait, Waiting, plan, plan_after};
 pub use planner::Planner;
 pub use rules::{Rules, Subject, Whom};

@@ -85,6 +85,7 @@ pub(crate) fn classes<'a>(members: &[&'a Member], nodes: &[&Node], open: impl Fn
 /// Whether two members ask for the same and accept the same nodes.
 pub(crate) fn same(a: &Member, b: &Member) -> bool {
     a.requests == b.requests
+        && a.part == b.part
         && a.node_selector == b.node_selector
         && a.tolerations == b.tolerations
         && a.affinity == b.affinity

@@ -4,6 +4,7 @@ mod eviction;
 mod remedy;
 pub(crate) mod round;
 
+use crate::cards::{CardHeld, NoCard};
 use crate::environment::Environment;
 use crate::planner::Planner;
 use crate::rules::Subject;
@@ -33,6 +34,8 @@ pub struct Bind {
     pub gang: String,
     pub member: String,
     pub node: String,
+    /// Its cards there, by model and index.
+    pub cards: Vec<CardHeld>,
 }
 
 /// Stop these members: the place is needed.
@@ -106,6 +109,8 @@ pub enum Wait {
     },
     /// There seems to be room, but no arrangement of its different members was found.
     NoArrangement { pool: String },
+    /// There is enough in sum, but not on one card, or not on cards of one node.
+    NoCard(NoCard),
     /// There is room, but not in one domain of the level that it must be in.
     NoDomain { pool: String },
     /// There is room, but too few nodes have some: so many of its members want one of their own.

@@ -14,6 +14,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
+use crate::device::Model;
 use crate::engine::{Members, WorkId};
 use crate::environment::Environment;
 use crate::gang::Topology;
@@ -38,6 +39,8 @@ pub(crate) struct World {
     pub pools: Vec<Pool>,
     pub queues: Vec<Queue>,
     pub rules: Rules,
+    /// What is known of models of cards.
+    pub models: Vec<Model>,
     /// Sorted by name; a place is an index here and in the two lists after.
     pub nodes: Vec<Node>,
     /// What is free.
@@ -156,6 +159,7 @@ impl Planner {
         planner.set_pools(&snapshot.pools);
         planner.set_queues(&snapshot.queues);
         planner.set_rules(&snapshot.rules);
+        planner.set_models(&snapshot.models);
         for node in &snapshot.nodes {
             planner.set_node(node.clone());
         }
@@ -170,6 +174,7 @@ impl Planner {
         self.set_pools(&snapshot.pools);
         self.set_queues(&snapshot.queues);
         self.set_rules(&snapshot.rules);
+        self.set_models(&snapshot.models);
         let nodes: HashSet<&str> = snapshot.nodes.iter().map(|node| node.name.as_str()).collect();
         let gangs: HashSet<&str> = snapshot.gangs.iter().map(|gang| gang.id.as_str()).collect();
         let gone: Vec<String> = self.nodes().filter(|node| !nodes.contains(node.name.as_str())).map(|node| node.name.clone()).collect();
@@ -218,6 +223,14 @@ impl Planner {
     pub fn set_rules(&mut self, rules: &Rules) {
         if self.world.rules != *rules {
             self.world.rules = rules.clone();
+            self.lay_out_anew();
+        }
+    }
+
+    /// What is known of models of cards, by whose names nodes have some.
+    pub fn set_models(&mut self, models: &[Model]) {
+        if self.world.models != models {
+            self.world.models = models.to_vec();
             self.lay_out_anew();
         }
     }
@@ -365,7 +378,7 @@ impl Planner {
             .map(|model| format!("{}{model}", crate::table::CARDS))
             .collect();
         names.extend(models.iter().map(String::as_str));
-        let mut table = Table::of(&world.pools, &world.nodes, &names);
+        let mut table = Table::of(&world.pools, &world.nodes, &world.models, &names);
         let mut people: Vec<&Whom> = world.gangs().map(|(_, gang)| &gang.owner).collect();
         people.sort_by_key(|whom| (&whom.tenant, &whom.organization, &whom.project, &whom.user, &whom.groups));
         people.dedup();

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::cards::{CardHeld, CardPart};
+use crate::device::Model;
 use crate::engine::Backfill;
 use crate::environment::Environment;
 use crate::gang::Topology;
@@ -23,6 +25,8 @@ pub struct Snapshot {
     pub queues: Vec<Queue>,
     pub rules: Rules,
     pub nodes: Vec<Node>,
+    /// What is known of models of accelerators.
+    pub models: Vec<Model>,
     /// Gangs with at least one member that has no node, or that run.
     pub gangs: Vec<Gang>,
     /// Milliseconds since the epoch.
@@ -101,6 +105,8 @@ pub struct Node {
     pub allocatable: Amounts,
     /// What the pods that have this node ask for, those of no gang included.
     pub used: Amounts,
+    /// Cards that pods of no gang have.
+    pub cards: Vec<CardHeld>,
     /// Where it stands, from the widest domain to the narrowest; shorter than others' where
     /// that is not known.
     pub domains: Vec<String>,
@@ -195,6 +201,8 @@ pub struct PlacedMember {
     pub id: String,
     pub node: String,
     pub requests: Amounts,
+    /// Its cards, where it is known which.
+    pub cards: Vec<CardHeld>,
     /// Whether it is beyond the minimum of its set, so that the gang goes on without it.
     pub spare: bool,
     /// When it will have stopped, if it was told to.
@@ -225,6 +233,8 @@ impl MemberSet {
 pub struct Member {
     pub id: String,
     pub requests: Amounts,
+    /// The part of a card it asks for; what it counts as is among `requests`.
+    pub part: Option<CardPart>,
     /// Labels the node must have.
     pub node_selector: BTreeMap<String, String>,
     pub tolerations: Vec<Toleration>,

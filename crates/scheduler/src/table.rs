@@ -7,8 +7,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+pub(crate) use crate::cards::CARDS;
+use crate::cards::{self, CardHeld, NoCard};
 use crate::cluster::{Cluster, NodeId};
-use crate::device::{DEVICES_MAX, Device, DeviceRequest, Each, Grant, Held, ModelId, ModelSet, Models, WHOLE};
+use crate::device::{self, DeviceRequest, Each, Grant, Model, ModelSet, Models, WHOLE};
 use crate::engine::{Engine, Members, Millis, Reservation, Running, WorkId};
 use crate::gang::{self, Placed};
 use crate::limits::Limits;
@@ -21,8 +23,6 @@ use crate::scoring::{Mix, Shape};
 use crate::snapshot::{Amounts, Gang, Member, Milli, Node, PlacedMember, Pool};
 use crate::titles::NamedShape;
 
-/// What names of accelerators begin with.
-pub(crate) const CARDS: &str = "gpu.fermion.dev/";
 /// Thousandths in a unit.
 const UNIT: Milli = 1000;
 
@@ -76,7 +76,7 @@ const FRESH_MIN: u64 = 1 << 40;
 impl Table {
     /// Lays out nodes; gangs are still to be put on them. Resources and models have their numbers
     /// in the order of their names, so that they are the same however often it is done.
-    pub(crate) fn of(pools: &[Pool], nodes: &[Node], names: &BTreeSet<&str>) -> Self {
+    pub(crate) fn of(pools: &[Pool], nodes: &[Node], models: &[Model], names: &BTreeSet<&str>) -> Self {
         let mut table = Self {
             resources: Resources::default(),
             models: Models::default(),
@@ -95,12 +95,15 @@ impl Table {
                 table.models.intern(model);
             }
         }
+        for model in models {
+            table.models.describe(model);
+        }
         let names: BTreeSet<&str> = nodes.iter().map(|node| node.pool.as_str()).collect();
         for pool in names {
             let settings = pools.iter().find(|one| one.name == pool).cloned().unwrap_or_default();
             let mut cluster = Cluster::new(settings.placement, Mix::default());
             for node in nodes.iter().filter(|node| node.pool == pool) {
-                let devices = devices(&node.allocatable, &mut table.models);
+                let devices = cards::devices(&node.allocatable, &table.models);
                 cluster.add(table.facts(node), devices);
                 table.sites.insert(node.name.clone(), Site { pool: pool.to_owned(), ..Site::default() });
                 table.touched.insert(node.name.clone());
@@ -227,6 +230,9 @@ impl Table {
                 engine.leave_seats(*work, id);
             }
             let mut rest = node.used.clone();
+            let members = site.occupants.iter().map(|((_, _, place), (slot, _))| &world.gang(*slot).placed[*place]);
+            let known: Vec<CardHeld> = members.flat_map(|member| &member.cards).chain(&node.cards).cloned().collect();
+            let known = engine.host(id).map(|host| cards::places(&host.devices, engine.models(), &known)).unwrap_or_default();
             for ((_, _, place), (slot, work)) in &site.occupants {
                 let part = &self.parts[work];
                 if part.pool != site.pool {
@@ -238,13 +244,13 @@ impl Table {
                         *left = left.saturating_sub(*amount);
                     }
                 }
-                if let Some(placed) = self.seat(&mut engine, name, &member.requests) {
+                if let Some(placed) = self.seat(&mut engine, name, &member.requests, &member.cards, &known) {
                     let Part { started_at, ends_at, parent, .. } = *part;
                     engine.take_seat(*work, placed, Running { placed: Vec::new(), started_at, ends_at, parent });
                 }
             }
             let work = site.rest.unwrap_or_else(|| self.fresh());
-            if let Some(placed) = self.seat(&mut engine, name, &rest) {
+            if let Some(placed) = self.seat(&mut engine, name, &rest, &node.cards, &known) {
                 // As if it had begun just now, whenever that is.
                 engine.take_seat(work, placed, Running { placed: Vec::new(), started_at: Millis::MAX, ends_at: None, parent: None });
             }
@@ -296,6 +302,18 @@ impl Table {
 
     pub(crate) fn pool(&mut self, name: &str) -> Option<&mut Engine> {
         self.pools.get_mut(name)
+    }
+
+    /// What of the cards asked for no node of the pool has that is open to the member; `None` when
+    /// one has, or when it asks for none.
+    pub(crate) fn no_card(&self, pool: &str, member: &Member) -> Option<NoCard> {
+        let engine = self.pools.get(pool)?;
+        let request = self.request(member);
+        let devices = request.devices?;
+        let allowed = |host: &&Host| host.facts.open && request.constraints.allow(&host.facts.name, &host.facts.labels, &host.facts.taints);
+        let hosts = || engine.hosts().filter(allowed);
+        let has = hosts().any(|host| device::room(&host.devices, devices, engine.models(), 1) > 0);
+        if has { None } else { cards::lack(hosts(), engine.models(), devices) }
     }
 
     /// What runs, by its number.
@@ -369,12 +387,7 @@ impl Table {
             affinity: member.affinity.clone(),
             tolerations: member.tolerations.clone(),
         };
-        let mut cards = member.requests.iter().filter_map(|(name, amount)| Some((name.strip_prefix(CARDS)?, *amount)));
-        let devices = cards.find_map(|(model, amount)| {
-            let count = u8::try_from(amount / UNIT).ok().filter(|count| usize::from(*count) <= DEVICES_MAX && *count > 0)?;
-            let models: ModelSet = self.models.id(model).into_iter().collect();
-            Some(DeviceRequest { models, count, each: Each::Whole })
-        });
+        let devices = cards::asked(member, &self.models);
         Request { demand: self.demand(&member.requests), devices, constraints }
     }
 
@@ -400,29 +413,20 @@ impl Table {
         }
     }
 
-    /// A seat for what runs on a node already. Cards are taken where they are free: which ones
-    /// it has is not known.
-    fn seat(&self, engine: &mut Engine, node: &str, amounts: &Amounts) -> Option<Placed> {
+    /// A seat for what runs on a node already. Where it is not known which cards it has, they are
+    /// taken where they are free and nobody else is known to have them.
+    fn seat(&self, engine: &mut Engine, node: &str, amounts: &Amounts, held: &[CardHeld], known: &BTreeSet<u8>) -> Option<Placed> {
         let demand = self.demand(amounts);
         let id = engine.node_id(node)?;
         let host = engine.host(id)?;
-        let mut grant = Grant::new();
-        for (name, amount) in amounts {
-            let Some(model) = name.strip_prefix(CARDS).and_then(|model| engine.models().id(model)) else { continue };
-            let idle = host.devices.iter().enumerate().filter(|(_, device)| device.model == model && device.is_idle());
-            let count = usize::try_from((*amount + UNIT - 1) / UNIT).unwrap_or(0);
-            grant.extend(idle.take(count).map(|(place, device)| Held {
-                device: place as u8,
-                compute: WHOLE,
-                memory_mib: device.memory_mib,
-                slices: 0,
-            }));
-        }
+        let grant = cards::grant(&host.devices, engine.models(), amounts, held, known);
         if demand.is_empty() && grant.is_empty() {
             return None;
         }
-        let cards = (!grant.is_empty()).then_some(DeviceRequest { models: ModelSet::ANY, count: grant.len() as u8, each: Each::Whole });
-        let placed = Placed { set: 0, node: id, seat: Seat { demand, grant, manner: manner(cards) } };
+        let whole = grant.iter().all(|held| held.compute == WHOLE && held.slices == 0);
+        let each = if whole { Each::Whole } else { Each::Share { compute: 0, memory_mib: 0 } };
+        let request = (!grant.is_empty()).then_some(DeviceRequest { models: ModelSet::ANY, count: grant.len() as u8, each });
+        let placed = Placed { set: 0, node: id, seat: Seat { demand, grant, manner: manner(request) } };
         engine.put_early(&placed);
         Some(placed)
     }
@@ -473,6 +477,16 @@ impl Engine {
         self.cluster.node(id)
     }
 
+    /// Nodes by name.
+    fn hosts(&self) -> impl Iterator<Item = &Host> {
+        self.cluster.nodes().map(|(_, node)| node)
+    }
+
+    /// What a grant on a node is, by names.
+    pub(crate) fn cards_of(&self, id: NodeId, grant: &Grant) -> Vec<CardHeld> {
+        self.cluster.node(id).map_or_else(Vec::new, |node| cards::held(node, &self.cluster.models, grant))
+    }
+
     fn models(&self) -> &Models {
         &self.cluster.models
     }
@@ -486,17 +500,6 @@ impl Engine {
     pub(crate) fn node_name(&self, id: NodeId) -> &str {
         self.cluster.node(id).map_or("", |node| node.facts.name.as_str())
     }
-}
-
-fn devices(amounts: &Amounts, models: &mut Models) -> Vec<Device> {
-    let mut devices: Vec<Device> = Vec::new();
-    for (name, amount) in amounts {
-        let model: Option<ModelId> = name.strip_prefix(CARDS).and_then(|model| models.intern(model));
-        let Some(model) = model else { continue };
-        let count = usize::try_from(*amount / UNIT).unwrap_or(0).min(DEVICES_MAX - devices.len());
-        devices.extend(std::iter::repeat_n(Device::new(model, 0), count));
-    }
-    devices
 }
 
 /// What is asked for, in units, rounded up where the unit is not a thousandth.

@@ -5,6 +5,7 @@ use serde::de::DeserializeOwned;
 
 use super::scheduling::Scheduling;
 use super::{DevEnvironment, InferenceService, TrainingJob, Workload, dev_environment, inference_service, training_job, workload};
+use crate::cards;
 use crate::pod::{self, Resources};
 use crate::quantity::Milli;
 
@@ -27,7 +28,7 @@ pub trait Submission: kube::Resource + DeserializeOwned {
         let mut sum = Resources::new();
         for (replicas, template) in self.pods() {
             let Some(spec) = template.and_then(|template| template.spec.as_ref()) else { continue };
-            for amount in pod::requests(spec) {
+            for amount in cards::counted(pod::requests(spec), cards::known) {
                 let total = sum.entry(amount.0).or_default();
                 *total = total.saturating_add(amount.1.saturating_mul(Milli::from(replicas)));
             }

@@ -193,6 +193,10 @@ impl Rules for AcceleratorModel {
     fn check(&self, _old: Option<&Self>) -> Vec<Invalid> {
         let mut problems = Vec::new();
         let spec = &self.spec;
+        if self.metadata.name.as_ref().is_some_and(|name| name.contains('.')) {
+            problems
+                .push(Invalid::new("metadata.name", "must not have a `.`: what follows one in the name of a resource is a part of a card"));
+        }
         if spec.memory.as_ref().is_some_and(|memory| !is_amount(memory)) {
             problems.push(Invalid::new("spec.memory", "must be a quantity above zero, such as 80G"));
         }

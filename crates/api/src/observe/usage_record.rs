@@ -9,7 +9,7 @@ use kube::{CustomResource, ResourceExt as _};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{labels, pod, quantity};
+use crate::{cards, labels, pod, quantity};
 
 /// A UsageRecord says over which interval a pod held which amounts. It is written once, in
 /// the same step as the pod status that ends the interval, and never changes; records are
@@ -90,7 +90,7 @@ pub fn interval(pod: &Pod, now: Timestamp, gone_at: Option<Timestamp>) -> Interv
     let requests = pod
         .spec
         .iter()
-        .flat_map(pod::requests)
+        .flat_map(|spec| cards::counted(pod::requests(spec), cards::known))
         .map(|(name, amount)| {
             let text = quantity::exact(&name, amount);
             (name, text)

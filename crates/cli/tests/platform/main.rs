@@ -25,6 +25,7 @@ mod access;
 mod accounts;
 mod affinity;
 mod api;
+mod cards;
 mod clients;
 mod connections;
 mod container_faults;

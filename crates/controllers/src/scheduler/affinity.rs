@@ -367,7 +367,7 @@ mod tests {
         let gangs = ["one", "three", "two"].map(gang).into();
         let members = pods.iter().map(|pod| (pod.name_any(), Arc::new(pod.clone()))).collect();
         let scene = Scene { members, snapshot: Snapshot { gangs, ..Snapshot::default() }, ..Scene::default() };
-        let bind = |name: &str, node: &str| Bind { gang: name.into(), member: name.into(), node: node.into() };
+        let bind = |name: &str, node: &str| Bind { gang: name.into(), member: name.into(), node: node.into(), cards: Vec::new() };
         let mut plan = Plan { binds: vec![bind("one", "a1"), bind("two", "a2"), bind("three", "b1")], ..Plan::default() };
         let around = Neighbours::of(&nodes, &[], pods.iter().map(|pod| (pod, None))).expect("they demand something");
         together(&scene, around, &mut plan);

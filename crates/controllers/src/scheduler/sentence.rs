@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use fermion_api::ai::workload::{EstimateBasis, Waiting};
 use fermion_api::{quantity, reason};
 use fermion_scheduler as plan;
-use fermion_scheduler::{Place, Ruling, Shortage, Subject, Wait};
+use fermion_scheduler::{CardsAsked, NoCard, PartSize, Place, Ruling, Shortage, Subject, Wait};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -24,6 +24,7 @@ pub(super) fn waiting(waiting: &plan::Waiting, troubles: &Troubles) -> Waiting {
         | Wait::NoReadyNode { .. }
         | Wait::NoMatchingNode { .. }
         | Wait::NoArrangement { .. }
+        | Wait::NoCard(_)
         | Wait::NoDomain { .. }
         | Wait::TooFewNodes { .. }
         | Wait::Ruled(_)
@@ -41,6 +42,7 @@ pub(super) fn waiting(waiting: &plan::Waiting, troubles: &Troubles) -> Waiting {
     let place = match (&waiting.wait, shortage.map(|shortage| &shortage.place)) {
         (_, Some(Place::Pool { pool })) => Some(pool.clone()),
         (_, Some(Place::Node { node, .. })) => Some(node.clone()),
+        (Wait::NoCard(lack), None) => lack.nearest.as_ref().map(|(node, _)| node.clone()),
         (Wait::NoReadyNode { pool, node }, None) => Some(node.clone().unwrap_or_else(|| pool.clone())),
         (
             Wait::NoMatchingNode { pool, .. } | Wait::NoArrangement { pool } | Wait::NoDomain { pool } | Wait::TooFewNodes { pool, .. },
@@ -73,7 +75,7 @@ pub(super) fn code(wait: &Wait) -> &'static str {
         Wait::NoMatchingNode { .. } => reason::NO_MATCHING_NODE,
         Wait::ExceedsCapacity(_) => reason::EXCEEDS_CAPACITY,
         Wait::InsufficientResources(_) => reason::INSUFFICIENT_RESOURCES,
-        Wait::NoArrangement { .. } | Wait::NoDomain { .. } | Wait::TooFewNodes { .. } => reason::INSUFFICIENT_RESOURCES,
+        Wait::NoArrangement { .. } | Wait::NoDomain { .. } | Wait::NoCard(_) | Wait::TooFewNodes { .. } => reason::INSUFFICIENT_RESOURCES,
         Wait::BehindOthers { .. } => reason::BEHIND_OTHERS,
         Wait::Evicting { .. } => reason::WAITING_FOR_EVICTIONS,
         Wait::Ruled(rulings) => match rulings.first() {
@@ -105,6 +107,7 @@ pub(super) fn sentence(wait: &Wait, queue: &str, troubles: &Troubles) -> String 
         Wait::NoArrangement { pool } => {
             format!("its pods ask for different amounts, and no way was found to fit them together into what is free in pool `{pool}`")
         }
+        Wait::NoCard(lack) => no_card(lack),
         Wait::NoDomain { pool } => {
             format!(
                 "pool `{pool}` has room for its pods, but not for all of them in one domain of the level that spec.scheduling.topology.required or their podAffinity names"
@@ -155,6 +158,30 @@ pub(super) fn whose(subject: &Subject) -> String {
     }
 }
 
+fn no_card(lack: &NoCard) -> String {
+    let model = &lack.model;
+    let words = |cards: &CardsAsked| match cards {
+        CardsAsked::Whole(1) => "1 whole card".to_owned(),
+        CardsAsked::Whole(count) => format!("{count} whole cards"),
+        CardsAsked::Part(PartSize::Share { compute, memory_mib: 0 }) => format!("{compute} thousandths of a card"),
+        CardsAsked::Part(PartSize::Share { compute, memory_mib }) => format!("{compute} thousandths of a card with {memory_mib}Mi"),
+        CardsAsked::Part(PartSize::Slice(name)) => format!("slice {name} of a card"),
+    };
+    let asked = words(&lack.asked);
+    match &lack.nearest {
+        Some((node, CardsAsked::Whole(0))) => {
+            format!("it needs {asked} of {model}; there is enough in sum, but only as parts of cards: `{node}` has no whole card free")
+        }
+        Some((node, has)) => {
+            format!(
+                "it needs {asked} of {model}; there is enough in sum, but in pieces: the most that is free together, on `{node}`, is {}",
+                words(has)
+            )
+        }
+        None => format!("it needs {asked} of {model}, and no card has it free in one piece"),
+    }
+}
+
 fn short(member: &str) -> &str {
     member.rsplit('/').next().unwrap_or(member)
 }
@@ -190,6 +217,10 @@ mod tests {
             place,
             members,
         };
+        let share = |compute, memory_mib| CardsAsked::Part(PartSize::Share { compute, memory_mib });
+        let no_card = |asked, nearest: Option<CardsAsked>| {
+            Wait::NoCard(NoCard { model: "a100".into(), asked, nearest: nearest.map(|has| ("a".to_owned(), has)) })
+        };
         let waits = [
             Wait::QueueNotFound,
             Wait::QueueClosed,
@@ -214,6 +245,10 @@ mod tests {
             Wait::NoArrangement { pool: "local".into() },
             Wait::NoDomain { pool: "local".into() },
             Wait::TooFewNodes { pool: "local".into(), members: 4 },
+            no_card(CardsAsked::Whole(2), Some(CardsAsked::Whole(0))),
+            no_card(CardsAsked::Whole(2), Some(CardsAsked::Whole(1))),
+            no_card(share(300, 24_576), Some(share(500, 1024))),
+            no_card(CardsAsked::Part(PartSize::Slice("mig-3g.40gb".into())), None),
         ];
         let troubles = Troubles::from([("b".to_owned(), "containerd does not answer".to_owned())]);
         let lines: Vec<_> = waits.iter().map(|wait| format!("{}: {}", code(wait), sentence(wait, "default", &troubles))).collect();

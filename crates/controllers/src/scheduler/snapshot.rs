@@ -15,12 +15,13 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::ResourceExt as _;
 
 use super::affinity::{self, Neighbours};
+use super::cards::{self, Catalogue};
 use super::rules::{self, Owners, Ruling};
+use crate::quarantine;
 use crate::workload::{is_member, pods, workload_of};
 
 /// Pods a node takes when it does not say, as the kubelet does.
 const PODS_PER_NODE_DEFAULT: plan::Milli = 110_000;
-const ONE_POD: plan::Milli = 1_000;
 /// Names by which a pod may ask for this scheduler.
 const SCHEDULER_NAMES: [&str; 2] = ["default-scheduler", "fermion"];
 
@@ -30,8 +31,9 @@ pub(super) struct Sight<'a> {
     pub nodes: &'a [Arc<Node>],
     pub pods: &'a [Arc<Pod>],
     pub workloads: &'a [Arc<Workload>],
-    /// Node by uid of a pod.
-    pub assumed: &'a HashMap<String, String>,
+    /// Node and cards by uid of a pod.
+    pub assumed: &'a HashMap<String, Assumed>,
+    pub catalogue: &'a Catalogue,
     /// Pods that were told to stop, by uid, whether it is seen yet or not.
     pub evicted: &'a HashSet<String>,
     /// Gangs for which others are being stopped.
@@ -40,6 +42,13 @@ pub(super) struct Sight<'a> {
     pub now: Timestamp,
     /// Labels of the levels of each pool, the widest first.
     pub levels: &'a HashMap<String, Vec<String>>,
+}
+
+/// What a pod was just given.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Assumed {
+    pub node: String,
+    pub cards: Vec<plan::CardHeld>,
 }
 
 /// A snapshot and the objects behind its names.
@@ -81,7 +90,17 @@ impl Sight<'_> {
     /// The node that a pod has or was just given.
     fn node_of<'p>(&'p self, pod: &'p Pod) -> Option<&'p str> {
         let bound = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
-        bound.or_else(|| self.assumed.get(pod.metadata.uid.as_deref()?).map(String::as_str))
+        bound.or_else(|| self.assumed.get(pod.metadata.uid.as_deref()?).map(|assumed| assumed.node.as_str()))
+    }
+
+    /// The cards that a pod has or was just given.
+    fn cards_of(&self, pod: &Pod) -> Vec<plan::CardHeld> {
+        let bound = pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some());
+        let assumed = pod.metadata.uid.as_deref().and_then(|uid| self.assumed.get(uid));
+        match assumed {
+            Some(assumed) if !bound => assumed.cards.clone(),
+            _ => cards::held_by(pod),
+        }
     }
 
     /// Makes the snapshot.
@@ -120,6 +139,9 @@ impl Sight<'_> {
         for pod in of_workload.into_values().flatten().filter(|pod| !owned(pod) && self.waits(pod)) {
             self.add_bare(pod, &owners, around.as_ref(), &mut scene);
         }
+        let placed: HashSet<&str> = scene.snapshot.gangs.iter().flat_map(|gang| &gang.placed).map(|member| member.id.as_str()).collect();
+        self.add_cards(&placed, &mut scene.snapshot.nodes);
+        scene.snapshot.models = self.catalogue.models(&scene.snapshot.nodes);
         scene.snapshot.gangs.sort_by(|a, b| a.id.cmp(&b.id));
         scene.snapshot.rules = self.ruling.rules(scene.snapshot.gangs.iter().map(|gang| &gang.owner), self.now);
         scene
@@ -183,7 +205,8 @@ impl Sight<'_> {
                 placed.push(plan::PlacedMember {
                     id: id(&***pod),
                     node: node.to_owned(),
-                    requests: requests(pod),
+                    requests: self.catalogue.asked(pod).0,
+                    cards: self.cards_of(pod),
                     spare: false,
                     leaves_at,
                 });
@@ -200,7 +223,7 @@ impl Sight<'_> {
                 scene.members.insert(id(&***pod), Arc::clone(pod));
             }
             let min = u32::try_from(pods::min_of(set)).unwrap_or(0);
-            let pending = pending.iter().map(|(_, pod)| member(pod, around)).collect();
+            let pending = pending.iter().map(|(_, pod)| member(pod, self.catalogue, around)).collect();
             sets.push(plan::MemberSet { name: set.name.clone(), min, settled, pending });
         }
         if placed.is_empty() && sets.iter().all(|set| set.pending.is_empty()) {
@@ -234,7 +257,7 @@ impl Sight<'_> {
 
     /// Adds a pod that belongs to no Workload, as a gang of one.
     fn add_bare(&self, pod: &Arc<Pod>, owners: &Owners<'_>, around: Option<&Neighbours<'_>>, scene: &mut Scene) {
-        let set = plan::MemberSet { name: String::new(), min: 1, settled: 0, pending: vec![member(pod, around)] };
+        let set = plan::MemberSet { name: String::new(), min: 1, settled: 0, pending: vec![member(pod, self.catalogue, around)] };
         let gang = format!("pod {}", id(&**pod));
         scene.members.insert(id(&**pod), Arc::clone(pod));
         scene.snapshot.gangs.push(plan::Gang {
@@ -249,11 +272,26 @@ impl Sight<'_> {
         });
     }
 
+    /// Writes down which cards pods of no gang have.
+    fn add_cards(&self, placed: &HashSet<&str>, nodes: &mut [plan::Node]) {
+        let mut held: HashMap<&str, Vec<plan::CardHeld>> = HashMap::new();
+        for pod in self.pods.iter().filter(|pod| !pod::ended(pod)) {
+            let Some(node) = self.node_of(pod) else { continue };
+            let cards = self.cards_of(pod);
+            if !cards.is_empty() && !placed.contains(id(&**pod).as_str()) {
+                held.entry(node).or_default().extend(cards);
+            }
+        }
+        for node in nodes {
+            node.cards = held.remove(node.name.as_str()).unwrap_or_default();
+        }
+    }
+
     fn nodes(&self) -> Vec<plan::Node> {
         let mut used: HashMap<&str, plan::Amounts> = HashMap::new();
         for pod in self.pods.iter().filter(|pod| !pod::ended(pod)) {
             if let Some(node) = self.node_of(pod) {
-                pod::add(used.entry(node).or_default(), &requests(pod));
+                pod::add(used.entry(node).or_default(), &self.catalogue.asked(pod).0);
             }
         }
         let placed = |each: &Node| domains(each, self.levels.get(&pool_of(each)));
@@ -287,13 +325,6 @@ fn created_at(object: &impl kube::ResourceExt) -> i64 {
     object.meta().creation_timestamp.as_ref().map_or(i64::MAX, |time| time.0.as_millisecond())
 }
 
-/// What a pod asks for, its own place among the node's pods included.
-pub(super) fn requests(pod: &Pod) -> plan::Amounts {
-    let mut requests = pod.spec.as_ref().map(pod::requests).unwrap_or_default();
-    requests.insert("pods".to_owned(), ONE_POD);
-    requests
-}
-
 /// The pool a node belongs to.
 pub(super) fn pool_of(node: &Node) -> String {
     node.labels().get(labels::POOL).cloned().unwrap_or_else(|| pool::LOCAL.to_owned())
@@ -306,7 +337,8 @@ pub(crate) fn is_ready(node: &Node) -> bool {
 
 /// Why a node cannot run pods, in its own words.
 fn trouble(node: &Node) -> Option<String> {
-    readiness(node).filter(|condition| condition.status != "True")?.message.clone().filter(|message| !message.is_empty())
+    let unready = readiness(node).filter(|condition| condition.status != "True").and_then(|condition| condition.message.clone());
+    unready.filter(|message| !message.is_empty()).or_else(|| quarantine::story(node))
 }
 
 fn readiness(node: &Node) -> Option<&NodeCondition> {
@@ -333,29 +365,32 @@ fn node(node: &Node, used: plan::Amounts, domains: Vec<String>) -> plan::Node {
         // PreferNoSchedule only asks.
         _ => None,
     };
-    let taints =
-        spec.taints.into_iter().flatten().filter_map(|taint| {
-            Some(plan::Taint { effect: effect(&taint.effect)?, key: taint.key, value: taint.value.unwrap_or_default() })
-        });
+    // One in quarantine is closed, which says why it is.
+    let taints = spec.taints.into_iter().flatten().filter(|taint| taint.key != labels::QUARANTINE);
+    let taints = taints
+        .filter_map(|taint| Some(plan::Taint { effect: effect(&taint.effect)?, key: taint.key, value: taint.value.unwrap_or_default() }));
     plan::Node {
         name: node.name_any(),
         pool: pool_of(node),
         ready: is_ready(node) && node.metadata.deletion_timestamp.is_none(),
-        schedulable: !spec.unschedulable.unwrap_or(false),
+        schedulable: !spec.unschedulable.unwrap_or(false) && quarantine::story(node).is_none(),
         labels: node.labels().clone(),
         taints: taints.collect(),
         allocatable: amounts,
         used,
+        cards: Vec::new(),
         domains,
     }
 }
 
-fn member(pod: &Pod, around: Option<&Neighbours<'_>>) -> plan::Member {
+fn member(pod: &Pod, catalogue: &Catalogue, around: Option<&Neighbours<'_>>) -> plan::Member {
     let spec = pod.spec.clone().unwrap_or_default();
+    let (requests, part) = catalogue.asked(pod);
     let demanded = around.map(|around| around.requirements(pod)).unwrap_or_default();
     plan::Member {
         id: id(pod),
-        requests: requests(pod),
+        requests,
+        part,
         affinity: and(affinity(&spec), &demanded),
         alone: affinity::is_alone(pod),
         tolerations: tolerations(&spec),
@@ -454,11 +489,13 @@ mod tests {
         nodes: &'a [Arc<Node>],
         pods: &'a [Arc<Pod>],
         workloads: &'a [Arc<Workload>],
-        assumed: &'a HashMap<String, String>,
+        assumed: &'a HashMap<String, Assumed>,
     ) -> Sight<'a> {
         static NOBODY: std::sync::LazyLock<HashSet<String>> = std::sync::LazyLock::new(HashSet::new);
         static LEVELS: std::sync::LazyLock<HashMap<String, Vec<String>>> = std::sync::LazyLock::new(HashMap::new);
+        static CATALOGUE: std::sync::LazyLock<Catalogue> = std::sync::LazyLock::new(|| Catalogue::new(&[]));
         Sight {
+            catalogue: &CATALOGUE,
             queues: &[],
             nodes,
             pods,
@@ -475,7 +512,7 @@ mod tests {
     const NOTHING: Ruling<'static> =
         Ruling { policies: &[], pools: &[], quotas: &[], resource_policies: &[], tickets: &[], windows: &[], users: &[], namespaces: &[] };
 
-    fn scene(workloads: &[Arc<Workload>], pods: &[Arc<Pod>], assumed: &HashMap<String, String>) -> Scene {
+    fn scene(workloads: &[Arc<Workload>], pods: &[Arc<Pod>], assumed: &HashMap<String, Assumed>) -> Scene {
         let node = json!({
             "metadata": {"name": "local"},
             "status": {"allocatable": {"cpu": "4"}, "conditions": [{"type": "Ready", "status": "True"}]},
@@ -521,7 +558,7 @@ mod tests {
 
     #[test]
     fn binds_that_are_on_their_way_count() {
-        let assumed = HashMap::from([("p0".to_owned(), "local".to_owned())]);
+        let assumed = HashMap::from([("p0".to_owned(), Assumed { node: "local".to_owned(), cards: Vec::new() })]);
         let scene = scene(&[workload(false)], &[pod(0, 1, None, "Pending")], &assumed);
         let gang = &scene.snapshot.gangs[0];
         assert!(gang.sets[0].pending.is_empty());

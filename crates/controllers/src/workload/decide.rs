@@ -7,7 +7,8 @@ use std::time::Duration;
 use fermion_api::ai::Workload;
 use fermion_api::ai::training_job::CleanUpPods;
 use fermion_api::ai::workload::{EndedPods, Event, Phase, PodSet, PodSetStatus, WorkloadStatus};
-use fermion_api::{conditions, duration, pod, quantity, reason};
+use fermion_api::compute::AcceleratorModel;
+use fermion_api::{cards, conditions, duration, pod, quantity, reason};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
@@ -29,6 +30,8 @@ pub(super) struct Seen<'a> {
     pub pods: &'a [Arc<Pod>],
     /// Whether another object has that pod name.
     pub taken: &'a dyn Fn(&str) -> bool,
+    /// The model of accelerator of that name.
+    pub models: &'a dyn Fn(&str) -> Option<Arc<AcceleratorModel>>,
     pub now: Timestamp,
 }
 
@@ -230,6 +233,7 @@ fn count(seen: &Seen<'_>, live: &[&Pod], status: &mut WorkloadStatus) {
     let mut sets = Vec::new();
     for set in &seen.workload.spec.pod_sets {
         let asked = set.template.spec.as_ref().map(pod::requests).unwrap_or_default();
+        let asked = cards::counted(asked, seen.models);
         for (name, amount) in asked {
             let sum = total.entry(name).or_default();
             *sum = sum.saturating_add(amount.saturating_mul(i128::from(set.replicas.max(0))));

@@ -45,6 +45,8 @@ pub(crate) struct Recipe<'a> {
     pub container: &'a Container,
     pub start: &'a Start,
     pub environment: Vec<(String, String)>,
+    /// CDI names of the devices it is given.
+    pub devices: Vec<String>,
     pub mounts: Vec<HostMount>,
     pub resources: v1::LinuxContainerResources,
     pub termination_file: &'a Path,
@@ -92,6 +94,7 @@ pub(crate) fn config(recipe: Recipe<'_>) -> v1::ContainerConfig {
             resources: Some(recipe.resources),
             security_context: Some(security_context(recipe.spec, container)),
         }),
+        cdi_devices: recipe.devices.into_iter().map(|name| v1::CdiDevice { name }).collect(),
         envs: recipe.environment.into_iter().map(|(key, value)| v1::KeyValue { key, value }).collect(),
         ..v1::ContainerConfig::default()
     }
@@ -167,6 +170,7 @@ mod tests {
             container: &spec.containers[0],
             start: &start,
             environment: vec![("WHO".to_owned(), "you".to_owned())],
+            devices: vec!["nvidia.com/gpu=3".to_owned()],
             mounts: Vec::new(),
             resources: v1::LinuxContainerResources::default(),
             termination_file: Path::new("/t"),
@@ -181,6 +185,7 @@ mod tests {
         assert_eq!(config.log_path, "c/3.log");
         assert_eq!(config.annotations[ENDS_BEFORE], "2");
         assert_eq!(config.labels["io.kubernetes.pod.uid"], "u");
+        assert_eq!(config.cdi_devices[0].name, "nvidia.com/gpu=3");
     }
 
     #[test]

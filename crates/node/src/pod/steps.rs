@@ -15,7 +15,7 @@ use super::handler::{Handler, Target};
 use super::resources::linux_resources;
 use super::sandbox::{self, Identity};
 use super::volumes::{self, Places};
-use super::{image, reference};
+use super::{cards, image, reference};
 use crate::cri::{self, v1};
 use crate::events::Severity;
 use crate::shared::Shared;
@@ -137,7 +137,11 @@ async fn create_container(shared: &Shared, input: &StartInput) -> Result<String,
         .map_err(|error| StepError::new(CONFIG, format!("cannot read what the environment refers to: {error}")))?;
     let context =
         Context { pod, sources: &sources, allocatable: &shared.machine.allocatable, host_ip: &shared.address, pod_ips: &input.pod_ips };
-    let environment = env::environment(container, &context).map_err(|error: ConfigError| StepError::new(CONFIG, error))?;
+    let mut environment = env::environment(container, &context).map_err(|error: ConfigError| StepError::new(CONFIG, error))?;
+    let cards = cards::given(pod, container, &shared.machine.allocatable, &cards::described(&cards::CDI_DIRECTORIES));
+    // Whatever a container says of the machine's cards, it has those it was given.
+    environment.retain(|(name, _)| cards.variables.iter().all(|(given, _)| given != name));
+    environment.extend(cards.variables);
     let mut mounts = volumes::container_mounts(shared, identity, container, &input.places, &environment)
         .map_err(|error| StepError::new(CONFIG, error))?;
     let termination = shared.layout.termination_file(&identity.uid, &container.name, start.attempt);
@@ -162,6 +166,7 @@ async fn create_container(shared: &Shared, input: &StartInput) -> Result<String,
         container,
         start,
         environment,
+        devices: cards.devices,
         mounts,
         resources: linux_resources(spec, container, shared.machine.memory_bytes, shared.machine.oom_score_adj_min),
         termination_file: &termination,

@@ -208,7 +208,7 @@ impl Worker {
         // What already runs is not thrown out for the sake of a rule that changed meanwhile, and it
         // has its resources whether or not they fit.
         let began = fermion_api::pod::run_interval(&self.pod).0.is_some();
-        let mut asked = fermion_api::pod::requests(&self.spec);
+        let mut asked = fermion_api::cards::counted(fermion_api::pod::requests(&self.spec), fermion_api::cards::known);
         asked.insert("pods".to_owned(), 1000);
         let allocatable = &self.shared.machine.allocatable;
         let fits = |asked: &_, used: &_| match admit::fit(asked, used, allocatable) {

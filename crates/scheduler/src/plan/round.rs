@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use super::remedy::{Names, Remedy};
 use super::{Bind, Cause, Eviction, Plan, Ruling, Start, Wait, Waiting, eviction};
 use crate::admission::Blocker;
+use crate::cards::CardHeld;
 use crate::device::WHOLE;
 use crate::engine::{Members, Work, WorkId};
 use crate::gang::{Placed, Topology};
@@ -696,19 +697,20 @@ impl<'a> Round<'a> {
         let engine = self.table.pool(pool).expect("work was placed there");
         self.given.insert(&gang.id);
         let mut next = vec![0; ids.len()];
-        let places: Vec<(&str, String)> = placed
+        let places: Vec<(&str, String, Vec<CardHeld>)> = placed
             .iter()
             .map(|one| {
                 next[one.set] += 1;
-                (ids[one.set][next[one.set] - 1], engine.node_name(one.node).to_owned())
+                let cards = engine.cards_of(one.node, &one.seat.grant);
+                (ids[one.set][next[one.set] - 1], engine.node_name(one.node).to_owned(), cards)
             })
             .collect();
         let requests: BTreeMap<&str, &'a Amounts> = members.iter().map(|member| (member.id.as_str(), &member.requests)).collect();
-        for (member, node) in places {
+        for (member, node, cards) in places {
             let place = self.nodes.partition_point(|other| other.name < node);
             take(&mut self.free[place], requests[member], 1);
             self.given_out.push((place, requests[member]));
-            self.plan.binds.push(Bind { gang: gang.id.clone(), member: member.to_owned(), node });
+            self.plan.binds.push(Bind { gang: gang.id.clone(), member: member.to_owned(), node, cards });
         }
     }
 
@@ -729,7 +731,8 @@ impl<'a> Round<'a> {
         let wait = known.unwrap_or_else(|| self.reason(gang, members, pool, ahead));
         // That one names a member.
         if !matches!(wait, Wait::NoMatchingNode { .. }) {
-            if clean {
+            // What is kept for others, which changes with time, counts in which card comes nearest.
+            if clean && !matches!(wait, Wait::NoCard(_)) {
                 self.memory.reasons.insert(key.clone(), wait.clone());
             }
             self.reasons.insert(key, (stamp, wait.clone()));
@@ -750,6 +753,9 @@ impl<'a> Round<'a> {
         }
         let classes = placement::classes(members, nodes, usable);
         let Err(stuck) = placement::place(&classes, now) else {
+            if let Some(lack) = members.iter().find_map(|member| self.table.no_card(pool, member)) {
+                return Wait::NoCard(lack);
+            }
             let pool = pool.to_owned();
             let alone = members.iter().filter(|member| member.alone).count();
             if alone > 1 {
@@ -821,6 +827,7 @@ fn lasts(wait: &Wait) -> bool {
         | Wait::BehindOthers { .. }
         | Wait::NoArrangement { .. }
         | Wait::NoDomain { .. }
+        | Wait::NoCard(_)
         | Wait::TooFewNodes { .. } => true,
         Wait::Ruled(rulings) => rulings.iter().all(|ruling| !matches!(ruling, Ruling::NotAllowed { .. } | Ruling::Window { .. })),
     }

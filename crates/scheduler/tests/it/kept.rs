@@ -2,11 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use fermion_scheduler::device::{Model, Profile};
 use fermion_scheduler::engine::Backfill;
 use fermion_scheduler::gang::Topology;
 use fermion_scheduler::queue::{JobOrder, State as QueueState};
 use fermion_scheduler::{
-    Amounts, Gang, Member, MemberSet, Past, PlacedMember, Plan, Planner, Pool, Queue, Snapshot, Subject, Wait, Whom, plan_after,
+    Amounts, CardHeld, CardPart, Gang, Member, MemberSet, PartSize, Past, PlacedMember, Plan, Planner, Pool, Queue, Snapshot, Subject,
+    Wait, Whom, plan_after,
 };
 use proptest::prelude::*;
 
@@ -45,13 +47,15 @@ enum Event {
     Pool { preemption: bool, conservative: bool },
 }
 
+/// Node of a pod, whether it is being stopped, and its cards.
+type Seat = (String, bool, Vec<CardHeld>);
+
 /// What there is.
 #[derive(Clone, Debug)]
 struct World {
     jobs: Vec<Job>,
     there: Vec<bool>,
-    /// Node of each pod, and whether it is being stopped.
-    pods: Vec<Vec<Option<(String, bool)>>>,
+    pods: Vec<Vec<Option<Seat>>>,
     started_at: Vec<i64>,
     nodes: Vec<(bool, bool, bool)>,
     limits: Vec<Option<i128>>,
@@ -68,13 +72,31 @@ fn shape(number: usize) -> Amounts {
         1 => amounts(&[("gpu.fermion.dev/a100", 3), ("cpu", 1)]),
         2 => amounts(&[("gpu.fermion.dev/h100", 2)]),
         3 => amounts(&[("cpu", 3)]),
+        // Of a card.
+        4 => [("gpu.fermion.dev/a100".to_owned(), 400), ("cpu".to_owned(), 1000)].into(),
+        5 => [("gpu.fermion.dev/a100".to_owned(), 142)].into(),
         _ => amounts(&[("cpu", 1), ("example.com/licence", 1)]),
     }
 }
 
+/// The part of a card that is asked for.
+fn part(shape: usize) -> Option<CardPart> {
+    let size = match shape {
+        4 => PartSize::Share { compute: 400, memory_mib: 15_000 },
+        5 => PartSize::Slice("mig-1g".into()),
+        _ => return None,
+    };
+    Some(CardPart { model: "a100".into(), size })
+}
+
+fn models() -> Vec<Model> {
+    let profile = Profile { name: "mig-1g".into(), width: 1, starts: (0..7).collect(), compute: 142 };
+    vec![Model { name: "a100".into(), memory_mib: 40_000, profiles: vec![profile] }]
+}
+
 fn jobs() -> impl Strategy<Value = Vec<Job>> {
     let whose = (0..QUEUES + 1, 0..3_usize, 0..3_i32);
-    let size = (1..4_usize, 0..3_usize, 0..5_usize, prop::option::of(1..5_i64));
+    let size = (1..4_usize, 0..3_usize, 0..7_usize, prop::option::of(1..5_i64));
     let marks = (prop::bool::weighted(0.85), prop::bool::weighted(0.2), prop::bool::weighted(0.2), 0..9_u8);
     let job =
         (whose, size, marks).prop_map(|((queue, user, priority), (pods, spare, shape, run), (preemptible, urgent, rack, letter))| Job {
@@ -143,7 +165,7 @@ impl World {
                 self.nodes[node].0 ^= true;
                 let name = format!("n{node}");
                 for pods in &mut self.pods {
-                    if pods.iter().flatten().any(|(there, _)| *there == name) {
+                    if pods.iter().flatten().any(|(there, ..)| *there == name) {
                         pods.fill(None);
                     }
                 }
@@ -170,13 +192,14 @@ impl World {
         for (pod, place) in self.pods[number].iter().enumerate() {
             let id = format!("{}-{pod}", job.id);
             match place {
-                Some((node, leaving)) => {
+                Some((node, leaving, cards)) => {
                     let spare = !leaving && staying >= job.min;
                     staying += usize::from(!leaving);
                     let leaves_at = leaving.then_some(now + 10);
-                    placed.push(PlacedMember { id, node: node.clone(), requests: shape(job.shape), spare, leaves_at });
+                    let (requests, cards) = (shape(job.shape), cards.clone());
+                    placed.push(PlacedMember { id, node: node.clone(), requests, cards, spare, leaves_at });
                 }
-                None => pending.push(Member { id, requests: shape(job.shape), ..Member::default() }),
+                None => pending.push(Member { id, requests: shape(job.shape), part: part(job.shape), ..Member::default() }),
             }
         }
         Gang {
@@ -234,11 +257,28 @@ impl World {
                 *node.used.entry(name.clone()).or_default() += amount;
             }
         }
-        let mut snapshot =
-            Snapshot { pools: vec![self.pool.clone()], queues: (0..QUEUES).map(queue).collect(), nodes, gangs, now, ..Snapshot::default() };
+        let (pools, queues) = (vec![self.pool.clone()], (0..QUEUES).map(queue).collect());
+        let mut snapshot = Snapshot { pools, queues, nodes, gangs, now, models: models(), ..Snapshot::default() };
         let ceilings = self.ceilings.iter().enumerate();
         snapshot.rules.ceilings = ceilings.filter_map(|(user, most)| Some((Subject::Person(format!("u{user}")), card((*most)?)))).collect();
         snapshot
+    }
+
+    /// No card is given twice, neither its compute, nor its memory, nor a slice of it.
+    fn check_cards(&self) {
+        let mut used: BTreeMap<(&str, &str, u8), (u32, u32, u8)> = BTreeMap::new();
+        for (node, _, cards) in self.pods.iter().flatten().flatten() {
+            for card in cards {
+                let sum = used.entry((node, &card.model, card.index)).or_default();
+                assert_eq!(sum.2 & card.slices, 0, "a slice of {card:?} on {node} is given twice");
+                assert!((sum.2 == 0) == (card.slices == 0) || sum.0 == 0, "slices beside others on {card:?} of {node}");
+                *sum = (sum.0 + u32::from(card.compute), sum.1.saturating_add(card.memory_mib), sum.2 | card.slices);
+            }
+        }
+        for (at, (compute, memory_mib, _)) in used {
+            // Of models nothing is known of, memory is not counted.
+            assert!(compute <= 1000 && (at.1 != "a100" || memory_mib <= 40_000), "{at:?} is given twice: {compute}, {memory_mib} MiB");
+        }
     }
 
     /// Does what was decided.
@@ -246,7 +286,7 @@ impl World {
         let places: BTreeMap<String, usize> = self.jobs.iter().enumerate().map(|(place, job)| (job.id.clone(), place)).collect();
         let pod_of = |member: &str| member.rsplit('-').next().and_then(|number| number.parse::<usize>().ok()).expect("a pod");
         for pod in self.pods.iter_mut().flatten() {
-            if pod.as_ref().is_some_and(|(_, leaving)| *leaving) {
+            if pod.as_ref().is_some_and(|(_, leaving, _)| *leaving) {
                 *pod = None;
             }
         }
@@ -257,7 +297,7 @@ impl World {
         }
         for bind in &plan.binds {
             let job = places[&bind.gang];
-            self.pods[job][pod_of(&bind.member)] = Some((bind.node.clone(), false));
+            self.pods[job][pod_of(&bind.member)] = Some((bind.node.clone(), false, bind.cards.clone()));
             self.started_at[job] = now;
         }
         let claims = plan.waits.iter().filter(|waiting| matches!(waiting.wait, Wait::Evicting { .. }));
@@ -293,6 +333,7 @@ proptest! {
             past = next;
             prop_assert_eq!(&planner.past(), &past);
             world.apply(&kept, now);
+            world.check_cards();
         }
     }
 

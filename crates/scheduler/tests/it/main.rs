@@ -1,6 +1,7 @@
 //! The plan as its users see it: tables of situations, and properties over random ones.
 
 mod adapting;
+mod cards;
 mod cluster;
 mod engine;
 mod explain;

@@ -29,6 +29,7 @@ fn nodes() -> impl Strategy<Value = Vec<Node>> {
             taints: vec![],
             allocatable,
             used,
+            cards: vec![],
             domains: vec![],
         });
         made.collect()
@@ -219,8 +220,8 @@ fn check_wait(snapshot: &Snapshot, plan: &Plan, served: &Served<'_>, wait: &Wait
             }
         }
         Wait::Ruled(_) | Wait::Evicting { .. } => unreachable!("nothing is ruled or runs"),
-        Wait::NoArrangement { .. } | Wait::NoDomain { .. } | Wait::TooFewNodes { .. } => {
-            unreachable!("small situations are searched whole, and ask for no domain and no node of their own")
+        Wait::NoArrangement { .. } | Wait::NoDomain { .. } | Wait::NoCard(_) | Wait::TooFewNodes { .. } => {
+            unreachable!("small situations are searched whole, and ask for no domain, no node of their own and no part of a card")
         }
         Wait::BehindOthers { ahead } => {
             let place = |id: &str| plan.waits.iter().position(|waiting| waiting.gang == id);

@@ -89,6 +89,7 @@ fn snapshot(rules: &Rules, jobs: &[Job], state: &State, now: i64) -> Snapshot {
                     id,
                     node: node.clone(),
                     requests: card(job.cards),
+                    cards: Vec::new(),
                     spare: !leaving && placed.iter().filter(|one: &&PlacedMember| one.leaves_at.is_none()).count() as u32 >= job.min,
                     leaves_at: leaving.then_some(now + 10),
                 }),

@@ -30,7 +30,13 @@ fn what_runs_longer_than_it_may_fails_and_stops() {
     let seen_at = |limit: &str, status: serde_json::Value| {
         let workload = workload(json!({"maxDuration": limit}), status);
         let pods = ["chief-0 Succeeded node", "worker-0 Running node", "worker-1 Running node"].map(pod);
-        decide(&Seen { workload: &workload, pods: &pods, taken: &|_| false, now: NOW.parse().expect("a time") })
+        decide(&Seen {
+            workload: &workload,
+            pods: &pods,
+            taken: &|_| false,
+            models: &fermion_api::cards::known,
+            now: NOW.parse().expect("a time"),
+        })
     };
     let fine = seen_at("1h1s", status.clone());
     assert_eq!((fine.status.phase, fine.look_again_at), (Phase::Running, Some("2026-01-01T01:00:01Z".parse().expect("a time"))));
@@ -95,7 +101,7 @@ fn run(workload: &Workload, pods: &[&str]) -> Decision {
 fn run_beside(workload: &Workload, pods: &[&str], taken: &[&str]) -> Decision {
     let pods: Vec<_> = pods.iter().map(|text| pod(text)).collect();
     let taken = |name: &str| taken.contains(&name);
-    decide(&Seen { workload, pods: &pods, taken: &taken, now: NOW.parse().expect("a time") })
+    decide(&Seen { workload, pods: &pods, taken: &taken, models: &fermion_api::cards::known, now: NOW.parse().expect("a time") })
 }
 
 fn created(decision: &Decision) -> Vec<String> {
