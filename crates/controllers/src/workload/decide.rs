@@ -105,17 +105,19 @@ pub(super) fn decide(seen: &Seen<'_>) -> Decision {
 }
 
 /// Says of a Workload that was stopped for others that it has its place again: with pods that were
-/// made since. Times are in seconds, so pods of the second in which it was stopped may be those of
-/// before; they count only once it was seen to wait.
+/// made since, or were there without a node and were given one since. Times are in seconds, so pods
+/// of the second in which it was stopped may be those of before; they count only once it was seen to
+/// wait.
 fn returned(seen: &Seen<'_>, live: &[&Pod], before: Phase, status: &mut WorkloadStatus) {
     let Some(evicted) = conditions::find(&status.conditions, EVICTED).filter(|condition| condition.status == "True") else { return };
     let since = evicted.last_transition_time.0.as_second();
     let waited = before == Phase::Pending;
-    let made_since = |pod: &&Pod| {
+    let new = |pod: &&Pod| {
         let made = pod.metadata.creation_timestamp.as_ref().map(|made| made.0.as_second());
-        made.is_some_and(|made| made > since || (made == since && waited))
+        let began = made.max(placed_at(pod).map(Timestamp::as_second));
+        began.is_some_and(|began| began > since || (began == since && waited))
     };
-    if matches!(status.phase, Phase::Admitted | Phase::Running) && live.iter().all(made_since) {
+    if matches!(status.phase, Phase::Admitted | Phase::Running) && live.iter().all(new) {
         let (generation, message) = (seen.workload.metadata.generation, "it has its place again");
         conditions::set(&mut status.conditions, EVICTED, false, reason::RETURNED, message, generation, seen.now);
     }
@@ -257,6 +259,15 @@ fn count(seen: &Seen<'_>, live: &[&Pod], status: &mut WorkloadStatus) {
 
 fn has_node(pod: &Pod) -> bool {
     pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some())
+}
+
+/// When a pod got its node, as well as is known.
+fn placed_at(pod: &Pod) -> Option<Timestamp> {
+    let status = pod.status.as_ref().filter(|_| has_node(pod))?;
+    let mut conditions = status.conditions.iter().flatten();
+    let scheduled = conditions.find(|condition| condition.type_ == "PodScheduled" && condition.status == "True");
+    let scheduled = scheduled.and_then(|condition| condition.last_transition_time.as_ref());
+    scheduled.or(status.start_time.as_ref()).map(|time| time.0)
 }
 
 /// What happened, in the order in which it happened.

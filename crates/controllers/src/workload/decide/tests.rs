@@ -59,6 +59,33 @@ fn service(replicas: i32, status: serde_json::Value) -> Workload {
     )
 }
 
+#[test]
+fn what_was_stopped_is_back_with_pods_that_got_their_nodes_since() {
+    let evicted = json!({
+        "type": EVICTED, "status": "True", "reason": reason::INCOMPLETE, "message": "", "lastTransitionTime": "2026-01-01T00:30:00Z",
+    });
+    let is_back = |before: &str, pods: [&str; 3]| {
+        let decision = run(&workload(json!({}), json!({"phase": before, "conditions": [evicted]})), &pods);
+        assert_eq!(decision.status.phase, Phase::Running);
+        let evicted = conditions::find(&decision.status.conditions, EVICTED).expect("it stays");
+        assert_eq!(evicted.reason, if evicted.status == "True" { reason::INCOMPLETE } else { reason::RETURNED });
+        evicted.status == "False"
+    };
+    let new = ["chief-0 Running made=00:30:01 placed=00:30:05", "worker-0 Running made=00:30:01 placed=00:30:05"];
+    let with = |last: &'static str| [new[0], new[1], last];
+    assert!(is_back("Pending", with("worker-1 Running made=00:30:01 placed=00:30:05")));
+    // It was there already and waited: it was not stopped, as it had nothing.
+    assert!(is_back("Pending", with("worker-1 Running made=00:29:59 placed=00:30:05")));
+    assert!(is_back("Pending", with("worker-1 Running made=00:29:59 node started=00:30:06")));
+    assert!(is_back("Running", with("worker-1 Running made=00:29:59 placed=00:30:05")));
+    // Of the same second: of before, or new.
+    assert!(is_back("Pending", with("worker-1 Running made=00:29:59 placed=00:30:00")));
+    assert!(!is_back("Running", with("worker-1 Running made=00:29:59 placed=00:30:00")));
+    // Of before: that it is being stopped is not seen yet.
+    assert!(!is_back("Pending", with("worker-1 Running made=00:20:00 placed=00:20:01")));
+    assert!(!is_back("Pending", with("worker-1 Running made=00:20:00 node started=00:20:02")));
+}
+
 /// Reads `worker-0 Running ready node deleting attempt=1 ended=00:59:00 ready-since=00:10:00`.
 fn pod(text: &str) -> Arc<Pod> {
     let mut words = text.split(' ');
@@ -80,6 +107,12 @@ fn pod(text: &str) -> Arc<Pod> {
             ("ready-since", at) => {
                 pod["status"]["conditions"] = json!([{"type": "Ready", "status": "True", "lastTransitionTime": time(at)}]);
             }
+            ("made", at) => pod["metadata"]["creationTimestamp"] = json!(time(at)),
+            ("placed", at) => {
+                pod["spec"]["nodeName"] = json!("local");
+                pod["status"]["conditions"] = json!([{"type": "PodScheduled", "status": "True", "lastTransitionTime": time(at)}]);
+            }
+            ("started", at) => pod["status"]["startTime"] = json!(time(at)),
             ("deleting", _) => pod["metadata"]["deletionTimestamp"] = json!(NOW),
             ("attempt", attempt) => pod["metadata"]["labels"]["fermion.dev/attempt"] = json!(attempt),
             ("ended", at) => {
