@@ -120,15 +120,18 @@ pub(crate) async fn run(arguments: ServerArgs) -> anyhow::Result<()> {
     let gateway = Gateway::new(api.client(Identity::component("gateway")), fermion_gateway::Options::default());
     let measured = gateway.clone();
     api.add_metrics(Box::new(move || measured.metrics_text()));
+    let control = fermion_controllers::Options::default();
+    let counts = control.counts.clone();
+    api.add_metrics(Box::new(move || counts.metrics_text()));
     let router = gateway.router().merge(api.router());
     let mut http = tokio::spawn(http::serve(Port::open(listener, &certificate)?, router, stopping.clone()));
     let expiry = tokio::spawn(api.clone().expire_until_shutdown());
     let definitions = tokio::spawn(api.clone().follow_definitions_until_shutdown());
     let controllers = if arguments.database.is_some() {
-        tokio::spawn(leadership::control_while_leading(api.clone(), store.clone(), stopping.clone()))
+        tokio::spawn(leadership::control_while_leading(api.clone(), store.clone(), control, stopping.clone()))
     } else {
         // There is no other server that could lead.
-        tokio::spawn(keep_controlling(api.client(Identity::component("controllers")), stopping.clone()))
+        tokio::spawn(keep_controlling(api.client(Identity::component("controllers")), control, stopping.clone()))
     };
     api.set_ready();
     tracing::info!(%address, ready_after_ms = began.elapsed().as_millis() as u64, "ready");
@@ -216,11 +219,11 @@ fn start_log() {
 }
 
 /// Runs the controllers, anew when one of them ends by itself: what they know is in the API.
-async fn keep_controlling(client: kube::Client, stopping: watch::Receiver<bool>) {
+async fn keep_controlling(client: kube::Client, options: fermion_controllers::Options, stopping: watch::Receiver<bool>) {
     let mut stopped = stopping.clone();
     loop {
         let shutdown = fermion_controllers::Shutdown::new(stopping.clone());
-        match fermion_controllers::run(client.clone(), fermion_controllers::Options::default(), shutdown).await {
+        match fermion_controllers::run(client.clone(), options.clone(), shutdown).await {
             Ok(()) => return,
             Err(error) => tracing::error!(%error, "the controllers ended; starting them again"),
         }

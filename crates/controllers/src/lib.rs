@@ -15,6 +15,7 @@
 mod cache;
 mod catalogue;
 mod children;
+mod counts;
 mod dev_environment;
 mod entitlement;
 mod error;
@@ -48,6 +49,7 @@ use kube::Client;
 use tokio::task::JoinSet;
 
 use crate::cache::Cache;
+pub use crate::counts::Counts;
 pub use crate::error::Error;
 pub use crate::shutdown::Shutdown;
 
@@ -62,6 +64,8 @@ pub struct Options {
     pub node_silent_after: Duration,
     /// How long a node may be silent before its pods count as lost.
     pub node_lost_after: Duration,
+    /// Where it is counted what went wrong.
+    pub counts: Counts,
 }
 
 impl Default for Options {
@@ -71,6 +75,7 @@ impl Default for Options {
             metrics_interval: Duration::from_secs(5),
             node_silent_after: Duration::from_secs(40),
             node_lost_after: Duration::from_mins(5),
+            counts: Counts::default(),
         }
     }
 }

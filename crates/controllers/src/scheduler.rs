@@ -7,6 +7,7 @@
 mod affinity;
 mod cards;
 mod eviction;
+mod keeper;
 mod rules;
 mod sentence;
 mod snapshot;
@@ -25,7 +26,7 @@ use fermion_api::compute::queue::{self, QueueSpec};
 use fermion_api::compute::{Pool, Queue, Quota, ResourcePolicy, ResourceTicket, SchedulingPolicy, TimeWindow};
 use fermion_api::iam::User;
 use fermion_api::{labels, reason};
-use fermion_scheduler::{self as plan, Past, Plan, Wait};
+use fermion_scheduler::{self as plan, Plan, Wait};
 use futures::{FutureExt as _, StreamExt as _};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Binding, Namespace, Node, ObjectReference, Pod, PodCondition};
@@ -37,6 +38,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use self::cards::Catalogue;
+use self::keeper::Keeper;
 use self::rules::Ruling;
 pub(crate) use self::snapshot::is_ready;
 use self::snapshot::{Assumed, Scene, Sight};
@@ -75,8 +77,8 @@ struct Runner {
     /// Gangs for which others are being stopped; `None` before the first round, when it is read
     /// from what Workloads say.
     claims: Option<HashSet<String>>,
-    /// What rounds hand on to each other.
-    past: Past,
+    /// Plans, and keeps what rounds hand on to each other.
+    keeper: Keeper,
     /// What was told to whom, and when the next words are due.
     telling: Telling,
     /// Since when members of a gang are missing, by gang.
@@ -171,7 +173,7 @@ pub(crate) async fn run(client: Client, caches: Caches, nodes: Cache<Node>, opti
         assumed: HashMap::new(),
         evicted: HashMap::new(),
         claims: None,
-        past: Past::default(),
+        keeper: Keeper::new(options.counts.clone()),
         telling: Telling::default(),
         missing: HashMap::new(),
         summed: None,
@@ -277,7 +279,7 @@ impl Runner {
             levels: &levels,
         };
         let scene = sight.scene();
-        let mut plan = self.plan(&scene.snapshot);
+        let mut plan = self.keeper.plan(&scene.snapshot);
         if let Some(around) = sight.neighbours() {
             affinity::together(&scene, around, &mut plan);
         }
@@ -294,13 +296,6 @@ impl Runner {
             self.sum_up(&scene, &plan, &workloads, &catalogue).await;
             self.summed = Some(Instant::now());
         }
-    }
-
-    /// Decides from nothing but what it sees and what the round before handed on.
-    fn plan(&mut self, snapshot: &plan::Snapshot) -> Plan {
-        let (plan, past) = plan::plan_after(snapshot, &self.past);
-        self.past = past;
-        plan
     }
 
     /// Drops binds that the cache shows, whose pods are gone, or that are too old to matter; the

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fermion_apiserver::{Api, Identity};
+use fermion_controllers::Options;
 use fermion_store::{Fence, Store};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout_at};
@@ -23,7 +24,7 @@ const RENEW_EVERY: Duration = Duration::from_secs(4);
 const MARGIN: Duration = Duration::from_secs(4);
 
 /// Runs the controllers whenever this server leads, until it is stopped.
-pub(super) async fn control_while_leading(api: Arc<Api>, store: Store, mut stopping: watch::Receiver<bool>) {
+pub(super) async fn control_while_leading(api: Arc<Api>, store: Store, options: Options, mut stopping: watch::Receiver<bool>) {
     let holder = uuid::Uuid::new_v4().to_string();
     let (leads, followed) = watch::channel(None);
     loop {
@@ -40,7 +41,7 @@ pub(super) async fn control_while_leading(api: Arc<Api>, store: Store, mut stopp
             leads.send_replace(Some(fence.clone()));
             let (stop, stopped) = watch::channel(false);
             let client = api.client_of_leader(Identity::component("controllers"), followed.clone());
-            let mut controllers = tokio::spawn(keep_controlling(client, stopped));
+            let mut controllers = tokio::spawn(keep_controlling(client, options.clone(), stopped));
             let ended = lead_on(&store, &holder, &fence, asked, &mut stopping).await;
             stop.send_replace(true);
             if tokio::time::timeout(MARGIN, &mut controllers).await.is_err() {
