@@ -9,6 +9,7 @@ mod cards;
 mod eviction;
 mod keeper;
 mod rules;
+mod run_times;
 mod sentence;
 mod snapshot;
 mod suggestion;

@@ -68,7 +68,7 @@ pub use planner::Planner;
 pub use rules::{Rules, Subject, Whom};
 pub use shortage::{Place, Shortage};
 pub use snapshot::{
-    Amounts, Effect, Gang, Member, MemberSet, Milli, Node, Operator, PlacedMember, Pool, Queue, Requirement, Snapshot, Taint, Term,
+    Amounts, Basis, Effect, Gang, Member, MemberSet, Milli, Node, Operator, PlacedMember, Pool, Queue, Requirement, Snapshot, Taint, Term,
     Toleration,
 };
 pub use titles::Past;

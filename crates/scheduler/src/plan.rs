@@ -9,7 +9,7 @@ use crate::environment::Environment;
 use crate::planner::Planner;
 use crate::rules::Subject;
 use crate::shortage::Shortage;
-use crate::snapshot::{Milli, Snapshot};
+use crate::snapshot::{Basis, Milli, Snapshot};
 use crate::titles::Past;
 
 pub use self::remedy::Remedy;
@@ -144,6 +144,8 @@ pub struct Start {
     /// Whether the run times of all it waits for are known. If not, they are expected to run
     /// as long again as they have.
     pub known: bool,
+    /// What those run times stand on, the weakest of them.
+    pub basis: Basis,
 }
 
 /// Decides for every gang of the snapshot, in order; nothing is known of the past.

@@ -134,6 +134,18 @@ pub enum Effect {
     NoExecute,
 }
 
+/// What a run time stands on, the surest first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Basis {
+    /// It may run no longer.
+    Limit,
+    /// A person said so.
+    #[default]
+    Declared,
+    /// Work like it took as long before.
+    Learned,
+}
+
 /// Pods that are placed together.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Gang {
@@ -150,6 +162,8 @@ pub struct Gang {
     pub started_at: i64,
     /// How long the gang is expected to run, in milliseconds; none if nothing is known.
     pub run_ms: Option<i64>,
+    /// What that stands on.
+    pub run_basis: Basis,
     /// How close together its members must or should be.
     pub topology: Topology,
     pub owner: Whom,
@@ -177,6 +191,7 @@ impl Default for Gang {
             placed: Vec::new(),
             started_at: 0,
             run_ms: None,
+            run_basis: Basis::default(),
             topology: Topology::default(),
             owner: Whom::default(),
             environment: Environment::Training,

@@ -60,7 +60,11 @@ pub(super) fn waiting(waiting: &plan::Waiting, troubles: &Troubles) -> Waiting {
         resource: short.map(|(resource, _)| resource),
         place,
         estimated_start: start.map(Time),
-        estimate_basis: start.map(|_| EstimateBasis::DeclaredRunTimes),
+        estimate_basis: waiting.start.filter(|_| start.is_some()).map(|start| match start.basis {
+            plan::Basis::Limit => EstimateBasis::TimeLimits,
+            plan::Basis::Declared => EstimateBasis::DeclaredRunTimes,
+            plan::Basis::Learned => EstimateBasis::LearnedRunTimes,
+        }),
         suggestions: waiting.remedies.iter().map(suggestion::suggestion).collect(),
     }
 }
@@ -206,6 +210,21 @@ fn lack(shortage: &Shortage, how: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_expected_start_says_what_it_stands_on_and_a_guess_is_not_told() {
+        let told = |known, basis| {
+            let start = Some(plan::Start { at: 60_000, known, basis });
+            let wait = Wait::Evicting { members: 1 };
+            let told = plan::Waiting { gang: "n/w".into(), queue: "q".into(), position: 1, wait, start, remedies: Vec::new() };
+            let told = waiting(&told, &Troubles::new());
+            (told.estimated_start.is_some(), told.estimate_basis)
+        };
+        assert_eq!(told(true, plan::Basis::Limit), (true, Some(EstimateBasis::TimeLimits)));
+        assert_eq!(told(true, plan::Basis::Declared), (true, Some(EstimateBasis::DeclaredRunTimes)));
+        assert_eq!(told(true, plan::Basis::Learned), (true, Some(EstimateBasis::LearnedRunTimes)));
+        assert_eq!(told(false, plan::Basis::Learned), (false, None));
+    }
 
     #[test]
     fn every_wait_has_a_sentence() {

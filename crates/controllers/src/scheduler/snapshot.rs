@@ -17,6 +17,7 @@ use kube::ResourceExt as _;
 use super::affinity::{self, Neighbours};
 use super::cards::{self, Catalogue};
 use super::rules::{self, Owners, Ruling};
+use super::run_times::RunTimes;
 use crate::quarantine;
 use crate::workload::{is_member, pods, workload_of};
 
@@ -128,11 +129,12 @@ impl Sight<'_> {
                 None => {}
             }
         }
+        let run_times = RunTimes::of_ended(self.workloads);
         for workload in self.workloads {
             let key = (workload.namespace().unwrap_or_default(), workload.name_any());
             let mut members = of_workload.remove(&key).unwrap_or_default();
             members.retain(|pod| is_member(pod, workload));
-            self.add_workload(workload, &members, &owners, around.as_ref(), &mut scene);
+            self.add_workload(workload, &members, &owners, around.as_ref(), &run_times, &mut scene);
         }
         // Pods with the label of a Workload by somebody's hand.
         let owned = |pod: &Pod| pod.owner_references().iter().any(|owner| owner.kind == "Workload");
@@ -174,6 +176,7 @@ impl Sight<'_> {
         members: &[&Arc<Pod>],
         owners: &Owners<'_>,
         around: Option<&Neighbours<'_>>,
+        run_times: &RunTimes<'_>,
         scene: &mut Scene,
     ) {
         let spec = &workload.spec;
@@ -235,6 +238,7 @@ impl Sight<'_> {
         let admitted_at = workload.status.as_ref().and_then(|status| status.admitted_at.as_ref());
         // What has no places has not begun, and is the same in every round.
         let started_at = if placed.is_empty() { 0 } else { admitted_at.map_or(self.now, |at| at.0).as_millisecond() };
+        let run = run_times.of(workload, (started_at > 0).then(|| self.now.as_millisecond().saturating_sub(started_at)));
         scene.snapshot.gangs.push(plan::Gang {
             queue: spec.queue.clone(),
             priority: spec.priority,
@@ -242,7 +246,8 @@ impl Sight<'_> {
             sets,
             placed,
             started_at,
-            run_ms: run_ms(workload),
+            run_ms: run.map(|(run_ms, _)| run_ms),
+            run_basis: run.map(|(_, basis)| basis).unwrap_or_default(),
             topology: topology(workload, members, levels),
             owner: owners.of(&**workload),
             environment: rules::environment(spec.environment),
@@ -297,13 +302,6 @@ impl Sight<'_> {
         let placed = |each: &Node| domains(each, self.levels.get(&pool_of(each)));
         self.nodes.iter().map(|each| node(each, used.remove(each.name_any().as_str()).unwrap_or_default(), placed(each))).collect()
     }
-}
-
-/// How long a workload will run: as declared, else no longer than it may.
-fn run_ms(workload: &Workload) -> Option<i64> {
-    let limit = || workload.spec.max_duration.as_deref().and_then(|text| fermion_api::duration::parse(text).ok());
-    let run = workload.spec.scheduling.run_time().or_else(limit)?;
-    i64::try_from(run.as_millis()).ok()
 }
 
 /// A level that the pool does not have is one that no node is in. Members that want to be near each
@@ -564,6 +562,27 @@ mod tests {
         assert!(gang.sets[0].pending.is_empty());
         assert_eq!((gang.placed[0].node.as_str(), gang.placed[0].requests["cpu"]), ("local", 500));
         assert_eq!(scene.snapshot.nodes[0].used["cpu"], 500);
+    }
+
+    #[test]
+    fn work_that_says_nothing_is_taken_to_run_as_long_as_the_last_of_its_person() {
+        let of_ada = |name: &str, status: serde_json::Value| {
+            let mut object = (*workload(false)).clone();
+            object.metadata.name = Some(name.to_owned());
+            object.metadata.annotations = Some(BTreeMap::from([(labels::CREATED_BY.to_owned(), "ada".to_owned())]));
+            object.status = serde_json::from_value(status).expect("a status");
+            Arc::new(object)
+        };
+        let over = json!({"type": "Admitted", "status": "False", "reason": "Succeeded", "message": "", "lastTransitionTime": "2026-01-01T00:01:30Z"});
+        let before = of_ada("before", json!({"phase": "Succeeded", "admittedAt": "2026-01-01T00:01:00Z", "conditions": [over]}));
+        let now = of_ada("w", json!(null));
+        let runs = [pod(0, 1, Some("local"), "Running")];
+        let known = |workloads: &[Arc<Workload>]| {
+            let gang = scene(workloads, &runs, &HashMap::new()).snapshot.gangs.remove(0);
+            (gang.run_ms, gang.run_basis)
+        };
+        assert_eq!(known(&[before, Arc::clone(&now)]), (Some(30_000), plan::Basis::Learned));
+        assert_eq!(known(&[now]), (None, plan::Basis::default()));
     }
 
     #[test]

@@ -17,7 +17,7 @@ use crate::queue::{NoClaim, Reason};
 use crate::resource::Demand;
 use crate::rules::Subject;
 use crate::shortage;
-use crate::snapshot::{Amounts, Gang, Member, MemberSet, Node, Queue};
+use crate::snapshot::{Amounts, Basis, Gang, Member, MemberSet, Node, Queue};
 use crate::table::{CARDS, Table};
 use crate::titles::Titles;
 
@@ -443,13 +443,20 @@ impl<'a> Round<'a> {
         }
         let engine = self.table.pool(pool).expect("work was made for it");
         let reservation = engine.reservations().iter().find(|reservation| reservation.work == work.id);
-        let start = reservation.map(|reservation| Start { at: reservation.start_at, known: engine.is_certain(reservation) });
+        let found = reservation.map(|found| (found.start_at, engine.is_certain(found), found.awaits().to_vec()));
+        let start = found.map(|(at, known, after)| Start { at, known, basis: self.basis(&after) });
         if start.is_some() {
             self.holders.insert(work.id, &gang.id);
         }
         let wait = self.reason_of(gang, members, &work, pool);
         let remedies = if waits { self.remedies(&work, pool) } else { Vec::new() };
         Err(Box::new(Missed { wait, start, remedies }))
+    }
+
+    /// The weakest of what the run times of this work stand on.
+    fn basis(&self, works: &[WorkId]) -> Basis {
+        let gangs = works.iter().filter_map(|id| self.table.parts().get(id)).map(|part| self.world.gang(part.gang));
+        gangs.map(|gang| gang.run_basis).max().unwrap_or_default()
     }
 
     /// Whether anybody in the pool could have a right to stop somebody.

@@ -1,6 +1,6 @@
 use fermion_scheduler::gang::Topology;
 use fermion_scheduler::queue::State;
-use fermion_scheduler::{Gang, Node, PlacedMember, Queue, Snapshot, Start, Wait, plan};
+use fermion_scheduler::{Basis, Gang, Node, PlacedMember, Queue, Snapshot, Start, Wait, plan};
 
 use crate::{amounts, binds, gang, node, queue, snapshot};
 
@@ -117,6 +117,19 @@ fn running(id: &str, run_ms: Option<i64>, nodes: &[&str], requests: &[(&str, i12
 }
 
 #[test]
+fn an_estimate_says_the_weakest_that_run_times_stand_on() {
+    let busy = |name| Node { used: amounts(&[("cpu", 2)]), ..node(name, &[("cpu", 4)]) };
+    let on = |id, run_basis| Gang { run_basis, ..running(id, Some(1000), &[id], &[("cpu", 2)]) };
+    let start = |first, second| {
+        let gangs = vec![on("a", first), on("b", second), gang("large", 1, 2, &[("cpu", 4)])];
+        plan(&snapshot(vec![busy("a"), busy("b")], gangs)).waits[0].start.expect("places are kept for it")
+    };
+    assert_eq!(start(Basis::Limit, Basis::Limit), Start { at: 1000, known: true, basis: Basis::Limit });
+    assert_eq!(start(Basis::Limit, Basis::Declared).basis, Basis::Declared);
+    assert_eq!(start(Basis::Learned, Basis::Declared).basis, Basis::Learned);
+}
+
+#[test]
 fn short_work_passes_a_waiting_gang_when_run_times_are_declared() {
     let busy = |name| Node { used: amounts(&[("cpu", 2)]), ..node(name, &[("cpu", 4)]) };
     let of = |id, created_at, cpu, run_ms| Gang { run_ms, ..gang(id, created_at, 1, &[("cpu", cpu)]) };
@@ -129,7 +142,7 @@ fn short_work_passes_a_waiting_gang_when_run_times_are_declared() {
     let state = snapshot(vec![busy("a")], gangs);
     assert_eq!(binds(&state), ["short-0->a"]);
     let waits = plan(&state).waits;
-    assert_eq!(waits[0].start, Some(Start { at: 1000, known: true }));
+    assert_eq!(waits[0].start, Some(Start { at: 1000, known: true, basis: Basis::Declared }));
     assert_eq!((waits[1].gang.as_str(), &waits[1].wait), ("long", &Wait::BehindOthers { ahead: "large".into() }));
 }
 
