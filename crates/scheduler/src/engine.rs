@@ -596,11 +596,16 @@ impl Engine {
                 .iter()
                 .map(|held| {
                     let device = &node.devices[usize::from(held.device)];
+                    // A card that is cut, or is used as it is, by others is of no use before that ends,
+                    // and nobody is to take what is left of it and put that off.
+                    let otherwise = if held.slices == 0 { device.sliced != 0 } else { device.sliced == 0 && !device.is_idle() };
+                    if otherwise {
+                        return Held { compute: device.free, memory_mib: device.memory_free_mib, slices: 0, ..*held };
+                    }
                     Held {
                         compute: held.compute.min(device.free),
                         memory_mib: held.memory_mib.min(device.memory_free_mib),
-                        // A card that is used in another way now is not cut before that ends.
-                        slices: if device.sliced != 0 || device.is_idle() { held.slices & !device.sliced } else { 0 },
+                        slices: held.slices & !device.sliced,
                         ..*held
                     }
                 })
