@@ -2,13 +2,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use fermion_scheduler::{Gang, Member, MemberSet, PlacedMember, Plan, Pool, Queue, Snapshot, Subject, Wait, Whom, plan};
+use fermion_scheduler::device::{Model, Profile};
+use fermion_scheduler::{
+    Amounts, CardHeld, CardPart, Gang, Member, MemberSet, PartSize, PlacedMember, Plan, Pool, Queue, Snapshot, Subject, Wait, Whom, plan,
+};
 use proptest::prelude::*;
 
 use crate::{amounts, node};
 
 const CARD: &str = "gpu.fermion.dev/a100";
 const CARDS_PER_NODE: i128 = 4;
+/// Memory of a card.
+const MEMORY_MIB: u32 = 40_000;
+/// Thousandths of a card.
+const WHOLE: i128 = 1000;
 /// More rounds than that without news are a loop.
 const ROUNDS_MAX: usize = 200;
 
@@ -20,8 +27,48 @@ struct Job {
     priority: i32,
     pods: u32,
     min: u32,
-    cards: i128,
+    asks: Asks,
     preemptible: bool,
+}
+
+/// What each pod asks for.
+#[derive(Clone, Debug)]
+enum Asks {
+    Cards(i128),
+    Part(PartSize),
+}
+
+impl Asks {
+    /// As it is counted, in thousandths of a card.
+    fn counted(&self) -> i128 {
+        match self {
+            Self::Cards(count) => count * WHOLE,
+            Self::Part(PartSize::Share { compute, .. }) => i128::from(*compute),
+            Self::Part(PartSize::Slice(name)) => i128::from(profile(name).compute),
+        }
+    }
+
+    fn requests(&self) -> Amounts {
+        [(CARD.to_owned(), self.counted())].into()
+    }
+
+    fn member(&self, id: String) -> Member {
+        let part = match self {
+            Self::Cards(_) => None,
+            Self::Part(size) => Some(CardPart { model: "a100".into(), size: size.clone() }),
+        };
+        Member { id, requests: self.requests(), part, ..Member::default() }
+    }
+}
+
+fn a100() -> Model {
+    let profile = |name: &str, width, starts: &[u8], compute| Profile { name: name.into(), width, starts: starts.to_vec(), compute };
+    let profiles = vec![profile("mig-1g", 1, &[0, 1, 2, 3, 4, 5, 6], 142), profile("mig-3g", 4, &[0, 4], 428)];
+    Model { name: "a100".into(), memory_mib: MEMORY_MIB, profiles }
+}
+
+fn profile(name: &str) -> Profile {
+    a100().profiles.into_iter().find(|profile| profile.name == name).expect("a profile")
 }
 
 /// What there is and what is ruled.
@@ -34,22 +81,36 @@ struct Rules {
     preemption: bool,
 }
 
-/// Where each pod of each job is, and whether it is being stopped.
+/// Where a pod is.
+#[derive(Clone, Debug, PartialEq)]
+struct Placed {
+    node: String,
+    cards: Vec<CardHeld>,
+    /// It is being stopped.
+    leaving: bool,
+}
+
+/// Where each pod of each job is.
 #[derive(Clone, Debug, PartialEq)]
 struct State {
-    pods: Vec<Vec<Option<(String, bool)>>>,
+    pods: Vec<Vec<Option<Placed>>>,
     claims: BTreeSet<usize>,
 }
 
 fn jobs() -> impl Strategy<Value = Vec<Job>> {
-    let job = (0..3_usize, 0..2_usize, 0..3, 1..4_u32, 1..4_i128, prop::bool::weighted(0.85), 0..3_u32);
-    let job = job.prop_map(|(queue, user, priority, pods, cards, preemptible, spare)| Job {
+    let part = prop_oneof![
+        (1..1000_u16, 0..MEMORY_MIB).prop_map(|(compute, memory_mib)| PartSize::Share { compute, memory_mib }),
+        prop_oneof![Just("mig-1g"), Just("mig-3g")].prop_map(|name| PartSize::Slice(name.to_owned())),
+    ];
+    let asks = prop_oneof![(1..4_i128).prop_map(Asks::Cards), part.prop_map(Asks::Part)];
+    let job = (0..3_usize, 0..2_usize, 0..3, 1..4_u32, asks, prop::bool::weighted(0.85), 0..3_u32);
+    let job = job.prop_map(|(queue, user, priority, pods, asks, preemptible, spare)| Job {
         queue,
         user,
         priority,
         pods,
         min: pods.saturating_sub(spare).max(1),
-        cards,
+        asks,
         preemptible,
     });
     prop::collection::vec(job, 1..9)
@@ -81,19 +142,19 @@ fn snapshot(rules: &Rules, jobs: &[Job], state: &State, now: i64) -> Snapshot {
     for (index, job) in jobs.iter().enumerate() {
         let mut placed = Vec::new();
         let mut pending = Vec::new();
-        let staying = state.pods[index].iter().flatten().filter(|(_, leaving)| !leaving).count() as u32;
+        let staying = state.pods[index].iter().flatten().filter(|placed| !placed.leaving).count() as u32;
         for (number, pod) in state.pods[index].iter().enumerate() {
             let id = format!("j{index}-{number}");
             match pod {
-                Some((node, leaving)) => placed.push(PlacedMember {
+                Some(Placed { node, cards, leaving }) => placed.push(PlacedMember {
                     id,
                     node: node.clone(),
-                    requests: card(job.cards),
-                    cards: Vec::new(),
+                    requests: job.asks.requests(),
+                    cards: cards.clone(),
                     spare: !leaving && placed.iter().filter(|one: &&PlacedMember| one.leaves_at.is_none()).count() as u32 >= job.min,
                     leaves_at: leaving.then_some(now + 10),
                 }),
-                None => pending.push(Member { id, requests: card(job.cards), ..Member::default() }),
+                None => pending.push(job.asks.member(id)),
             }
         }
         for member in &placed {
@@ -114,6 +175,7 @@ fn snapshot(rules: &Rules, jobs: &[Job], state: &State, now: i64) -> Snapshot {
         });
     }
     let mut snapshot = Snapshot { queues: rules.queues.iter().enumerate().map(queue).collect(), nodes, gangs, now, ..Snapshot::default() };
+    snapshot.models = vec![a100()];
     snapshot.pools = vec![Pool { name: "local".into(), preemption: rules.preemption, ..Pool::default() }];
     let ceilings = rules.ceilings.iter().enumerate().filter_map(|(user, most)| Some((Subject::Person(format!("u{user}")), card((*most)?))));
     snapshot.rules.ceilings = ceilings.collect();
@@ -126,20 +188,20 @@ fn apply(plan: &Plan, jobs: &[Job], state: &mut State) {
     let pod_of = |member: &str| member.rsplit('-').next().and_then(|number| number.parse::<usize>().ok()).expect("a pod");
     // Who was stopped before is gone by now.
     for pod in state.pods.iter_mut().flatten() {
-        if pod.as_ref().is_some_and(|(_, leaving)| *leaving) {
+        if pod.as_ref().is_some_and(|placed| placed.leaving) {
             *pod = None;
         }
     }
     for eviction in &plan.evictions {
         assert!(jobs[job_of(&eviction.gang)].preemptible);
         for member in &eviction.members {
-            state.pods[job_of(&eviction.gang)][pod_of(member)].as_mut().expect("only who runs is stopped").1 = true;
+            state.pods[job_of(&eviction.gang)][pod_of(member)].as_mut().expect("only who runs is stopped").leaving = true;
         }
     }
     for bind in &plan.binds {
         let pod = &mut state.pods[job_of(&bind.gang)][pod_of(&bind.member)];
         assert!(pod.is_none());
-        *pod = Some((bind.node.clone(), false));
+        *pod = Some(Placed { node: bind.node.clone(), cards: bind.cards.clone(), leaving: false });
     }
     let claims = plan.waits.iter().filter(|waiting| matches!(waiting.wait, Wait::Evicting { .. }));
     state.claims = claims.map(|waiting| job_of(&waiting.gang)).collect();
@@ -147,26 +209,44 @@ fn apply(plan: &Plan, jobs: &[Job], state: &mut State) {
 
 /// What must be true at any moment.
 fn check(rules: &Rules, jobs: &[Job], state: &State) {
-    let mut on_node: BTreeMap<&str, i128> = BTreeMap::new();
+    let mut on_card: BTreeMap<(&str, u8), (u32, u32, u8, bool)> = BTreeMap::new();
     let mut of_queue = [0; 3];
     let mut of_user = [0; 2];
     for (job, pods) in jobs.iter().zip(&state.pods) {
-        for (node, leaving) in pods.iter().flatten() {
-            *on_node.entry(node).or_default() += job.cards;
+        for Placed { node, cards, leaving } in pods.iter().flatten() {
+            for card in cards {
+                let (compute, memory_mib, slices, otherwise) = on_card.entry((node, card.index)).or_default();
+                assert_eq!(*slices & card.slices, 0, "a slice is given twice: {state:?}");
+                *compute += u32::from(card.compute);
+                *memory_mib += card.memory_mib;
+                *slices |= card.slices;
+                *otherwise |= card.slices == 0;
+            }
+            let given: i128 = cards.iter().map(|card| i128::from(card.compute)).sum();
+            assert_eq!(given, job.asks.counted(), "what is given is what is counted: {state:?}");
+            if let Asks::Part(PartSize::Slice(name)) = &job.asks {
+                let profile = profile(name);
+                let mask = ((1_u16 << profile.width) - 1) as u8;
+                assert!(profile.starts.iter().any(|start| mask << start == cards[0].slices), "a slice stands where it may: {state:?}");
+            }
             if !leaving {
-                of_queue[job.queue] += job.cards;
-                of_user[job.user] += job.cards;
+                of_queue[job.queue] += job.asks.counted();
+                of_user[job.user] += job.asks.counted();
             }
         }
-        let staying = pods.iter().flatten().filter(|(_, leaving)| !leaving).count() as u32;
+        let staying = pods.iter().flatten().filter(|placed| !placed.leaving).count() as u32;
         assert!(staying == 0 || staying >= job.min, "a gang runs whole or not at all: {state:?}");
     }
-    assert!(on_node.values().all(|used| *used <= CARDS_PER_NODE), "no card is given twice: {state:?}");
+    for ((_, index), (compute, memory_mib, slices, otherwise)) in on_card {
+        assert!(i128::from(index) < CARDS_PER_NODE, "the card is there: {state:?}");
+        assert!(i128::from(compute) <= WHOLE && memory_mib <= MEMORY_MIB, "no card is given twice: {state:?}");
+        assert!(slices == 0 || !otherwise, "what is sliced is used in no other way: {state:?}");
+    }
     for ((_, limit, _), used) in rules.queues.iter().zip(of_queue) {
-        assert!(limit.is_none_or(|limit| used <= limit), "no limit is passed: {state:?}");
+        assert!(limit.is_none_or(|limit| used <= limit * WHOLE), "no limit is passed: {state:?}");
     }
     for (most, used) in rules.ceilings.iter().zip(of_user) {
-        assert!(most.is_none_or(|most| used <= most), "no ceiling is passed: {state:?}");
+        assert!(most.is_none_or(|most| used <= most * WHOLE), "no ceiling is passed: {state:?}");
     }
 }
 
@@ -199,7 +279,7 @@ proptest! {
             check(&rules, &jobs, &state);
             rest = if state == before { rest + 1 } else { 0 };
             if rest == 2 {
-                prop_assert!(state.pods.iter().flatten().flatten().all(|(_, leaving)| !leaving));
+                prop_assert!(state.pods.iter().flatten().flatten().all(|placed| !placed.leaving));
                 prop_assert!(state.claims.is_empty(), "nobody waits for nothing: {decided:?}");
                 break;
             }
