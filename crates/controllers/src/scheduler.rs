@@ -281,7 +281,9 @@ impl Runner {
         };
         let scene = sight.scene();
         let mut plan = self.keeper.plan(&scene.snapshot);
-        if let Some(around) = sight.neighbours() {
+        if !plan.binds.is_empty()
+            && let Some(around) = sight.neighbours()
+        {
             affinity::together(&scene, around, &mut plan);
         }
         let claims = plan.waits.iter().filter(|waiting| matches!(waiting.wait, Wait::Evicting { .. }));

@@ -73,6 +73,13 @@ impl Term {
         let there = self.names.contains(&namespace) || self.namespaces.as_ref().is_some_and(|selector| selector.matches(labels));
         there && self.pods.as_ref().is_some_and(|selector| selector.matches(pod.labels()))
     }
+
+    /// Whether it selects pods such as the one whose term it is. A selector of namespaces is taken to
+    /// select its own.
+    fn selects_its_like(&self, pod: &Pod) -> bool {
+        let here = self.names.contains(&pod.namespace().unwrap_or_default()) || self.namespaces.is_some();
+        here && self.pods.as_ref().is_some_and(|selector| selector.matches(pod.labels()))
+    }
 }
 
 /// Admission refuses a selector that cannot be read; one that slips through selects nothing.
@@ -198,22 +205,12 @@ impl<'a> Neighbours<'a> {
 
 /// Whether no two such pods of one gang may share a node.
 pub(super) fn is_alone(pod: &Pod) -> bool {
-    let terms = Terms::of(pod).unwrap_or_default();
-    // Its own namespace is named, or selected; labels of namespaces do not matter for a pod of the same one.
-    terms.apart.iter().any(|term| {
-        let here = term.names.contains(&pod.namespace().unwrap_or_default()) || term.namespaces.is_some();
-        here && term.key == HOSTNAME && term.pods.as_ref().is_some_and(|selector| selector.matches(pod.labels()))
-    })
+    Terms::of(pod).is_some_and(|terms| terms.apart.iter().any(|term| term.key == HOSTNAME && term.selects_its_like(pod)))
 }
 
 /// The label in whose one domain all such pods of a gang want to be, if they want to be near each other.
 pub(super) fn gathers_by(pod: &Pod) -> Option<String> {
-    let terms = Terms::of(pod)?;
-    let own = |term: &&Term| {
-        let here = term.names.contains(&pod.namespace().unwrap_or_default()) || term.namespaces.is_some();
-        here && term.pods.as_ref().is_some_and(|selector| selector.matches(pod.labels()))
-    };
-    terms.near.iter().find(own).map(|term| term.key.clone())
+    Terms::of(pod)?.near.iter().find(|term| term.selects_its_like(pod)).map(|term| term.key.clone())
 }
 
 /// Takes gangs out of a plan whose members would stand near others, or apart from them, against what
