@@ -7,13 +7,13 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, Mutex, RwLock, Weak};
 
 use futures::{Stream, StreamExt as _};
 use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, Client, Resource, ResourceExt as _};
 use serde::de::DeserializeOwned;
-use tokio::sync::{broadcast, watch};
+use tokio::sync::{Notify, broadcast, watch};
 
 use crate::Shutdown;
 use crate::error::{Error, chain};
@@ -29,7 +29,7 @@ pub(crate) trait Cached: Resource<DynamicType = ()> + Clone + DeserializeOwned +
 impl<K: Resource<DynamicType = ()> + Clone + DeserializeOwned + fmt::Debug + Send + Sync + 'static> Cached for K {}
 
 /// Namespace (empty for kinds without) and name.
-type Key = (String, String);
+pub(crate) type Key = (String, String);
 
 /// Objects of one kind, by name and by group.
 pub(crate) struct Cache<K> {
@@ -45,6 +45,8 @@ impl<K> Clone for Cache<K> {
 struct Shared<K> {
     objects: RwLock<Objects<K>>,
     changes: broadcast::Sender<Change<K>>,
+    /// Who collects names of what changed.
+    collectors: Mutex<Vec<Weak<Collected>>>,
     filled: watch::Sender<bool>,
     group_of: fn(&K) -> Option<String>,
 }
@@ -53,6 +55,27 @@ struct Objects<K> {
     by_key: BTreeMap<Key, Arc<K>>,
     /// Names by namespace and group.
     groups: HashMap<Key, BTreeSet<String>>,
+}
+
+/// Names of what changed since they were last taken. None is lost, however late the reader is, and each
+/// is there once.
+pub(crate) struct Changed(Arc<Collected>);
+
+struct Collected {
+    names: Mutex<BTreeSet<Key>>,
+    wake: Arc<Notify>,
+}
+
+impl Changed {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.names.lock().expect("no thread panics while it holds this lock").is_empty()
+    }
+
+    /// The names, and from now on those of later changes. What the cache has of them by now is at least as
+    /// new as the change.
+    pub(crate) fn take(&self) -> BTreeSet<Key> {
+        std::mem::take(&mut *self.0.names.lock().expect("no thread panics while it holds this lock"))
+    }
 }
 
 /// An object that was added, changed or removed.
@@ -74,7 +97,7 @@ impl<K: Cached> Cache<K> {
         let objects = RwLock::new(Objects { by_key: BTreeMap::new(), groups: HashMap::new() });
         let (changes, _) = broadcast::channel(CHANGES_KEPT);
         let (filled, _) = watch::channel(false);
-        Self { shared: Arc::new(Shared { objects, changes, filled, group_of }) }
+        Self { shared: Arc::new(Shared { objects, changes, collectors: Mutex::default(), filled, group_of }) }
     }
 
     /// Keeps the cache up to date until shutdown.
@@ -146,6 +169,13 @@ impl<K: Cached> Cache<K> {
         .flatten()
     }
 
+    /// Collects the names of what changes from now on, and wakes `wake` when there are some.
+    pub(crate) fn collect(&self, wake: &Arc<Notify>) -> Changed {
+        let collected = Arc::new(Collected { names: Mutex::default(), wake: Arc::clone(wake) });
+        self.shared.collectors.lock().expect("no thread panics while it holds this lock").push(Arc::downgrade(&collected));
+        Changed(collected)
+    }
+
     fn read<T>(&self, question: impl FnOnce(&Objects<K>) -> T) -> T {
         question(&self.shared.objects.read().expect("no thread panics while it holds this lock"))
     }
@@ -155,17 +185,23 @@ impl<K: Cached> Cache<K> {
     }
 
     fn tell(&self, object: Arc<K>, gone: bool) {
+        self.shared.collectors.lock().expect("no thread panics while it holds this lock").retain(|collector| {
+            let Some(collected) = collector.upgrade() else { return false };
+            collected.names.lock().expect("no thread panics while it holds this lock").insert(key(object.as_ref()));
+            collected.wake.notify_one();
+            true
+        });
         // Nobody listening is fine.
         let _ = self.shared.changes.send(Change { object, gone });
     }
 
-    fn apply(&self, object: K) {
+    pub(crate) fn apply(&self, object: K) {
         let object = Arc::new(object);
         self.write(|objects| objects.insert(Arc::clone(&object), self.shared.group_of));
         self.tell(object, false);
     }
 
-    fn remove(&self, object: K) {
+    pub(crate) fn remove(&self, object: K) {
         self.write(|objects| objects.remove(&key(&object), self.shared.group_of));
         self.tell(Arc::new(object), true);
     }
@@ -194,7 +230,7 @@ impl<K: Cached> Cache<K> {
     }
 }
 
-fn key<K: Resource>(object: &K) -> Key {
+pub(crate) fn key<K: Resource>(object: &K) -> Key {
     (object.meta().namespace.clone().unwrap_or_default(), object.meta().name.clone().unwrap_or_default())
 }
 
@@ -262,6 +298,23 @@ mod tests {
         assert!(first.gone && first.object.name_any() == "a");
         let second = changes.next().await.expect("a change");
         assert!(!second.gone && second.object.name_any() == "b");
+    }
+
+    #[test]
+    fn names_of_what_changed_are_collected_once_each() {
+        let cache = Cache::<Pod>::new(|_| None);
+        let wake = Arc::new(Notify::new());
+        let changed = cache.collect(&wake);
+        for turn in 0..=CHANGES_KEPT {
+            cache.apply(pod(&format!("p{}", turn % 3), "x"));
+        }
+        cache.remove(pod("p1", "x"));
+        let names: Vec<String> = changed.take().into_iter().map(|(_, name)| name).collect();
+        assert_eq!(names, ["p0", "p1", "p2"]);
+        assert!(changed.take().is_empty());
+        drop(changed);
+        cache.apply(pod("p0", "x"));
+        assert!(cache.shared.collectors.lock().expect("not poisoned").is_empty(), "nobody collects any more");
     }
 
     #[tokio::test]

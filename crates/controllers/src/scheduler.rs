@@ -15,6 +15,8 @@ mod snapshot;
 mod suggestion;
 mod telling;
 mod totals;
+mod view;
+mod writes;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -36,23 +38,31 @@ use kube::api::{Api, Patch, PatchParams, PostParams};
 use kube::core::Status;
 use kube::{Client, ResourceExt as _};
 use serde_json::json;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use self::cards::Catalogue;
 use self::keeper::Keeper;
-use self::rules::Ruling;
+use self::snapshot::Assumed;
 pub(crate) use self::snapshot::is_ready;
-use self::snapshot::{Assumed, Scene, Sight};
 use self::telling::Telling;
-use crate::cache::{Cache, Cached};
+use self::view::{Copies, News, Own, View};
+use self::writes::{Done, Writes};
+use crate::cache::{Cache, Key, key};
+use crate::counts::{Counts, Step};
 use crate::error::{Error, chain, describe};
 use crate::events::Recorder;
 use crate::{Caches, Options, Shutdown, status};
 
 /// How long changes are gathered before a round.
 const GATHER: Duration = Duration::from_millis(5);
-/// How many requests of a round are under way at the same time: they share transactions of the store.
-const REQUESTS_AT_ONCE: usize = 128;
+/// How many sums are being written at the same time.
+const SUMS_AT_ONCE: usize = 16;
+/// A plan holds so long where nothing changes but the time.
+const REPLAN_AFTER: Duration = Duration::from_secs(1);
+/// Where many wait, what would help each of them is found out this often at most,
+const LOUD_INTERVAL: Duration = Duration::from_millis(250);
+/// and takes no more than one in so many parts of the time.
+const LOUD_PART: u32 = 8;
 /// How long a bind is remembered that the cache does not show.
 const ASSUMED_FOR: Duration = Duration::from_secs(30);
 /// How often the sums of pools and queues are written at most.
@@ -66,20 +76,30 @@ const SEED_RETRY: Duration = Duration::from_secs(1);
 struct Runner {
     client: Client,
     caches: Caches,
-    nodes: Cache<Node>,
-    queues: Cache<Queue>,
-    pools: Cache<Pool>,
-    ruling: RulingCaches,
+    copies: Copies,
+    /// What the caches show, as plans are made from it.
+    view: View,
+    /// Is told when a cache changed.
+    wake: Arc<Notify>,
     recorder: Recorder,
-    /// Node, cards and time of binds that were sent, by uid of the pod.
-    assumed: HashMap<String, (Assumed, Instant)>,
-    /// When pods were told to stop for others, by uid.
-    evicted: HashMap<String, Instant>,
+    /// Node and cards of binds that were sent, by uid of the pod, until the cache shows them.
+    assumed: HashMap<String, Assumed>,
+    /// Whose they are, and when they were sent.
+    sent: HashMap<String, (Key, Instant)>,
+    /// Pods that were told to stop for others, by uid, and when.
+    evicted: HashMap<String, (Key, Instant)>,
     /// Gangs for which others are being stopped; `None` before the first round, when it is read
     /// from what Workloads say.
     claims: Option<HashSet<String>>,
     /// Plans, and keeps what rounds hand on to each other.
     keeper: Keeper,
+    /// The last plan's, by gang.
+    waits: Vec<plan::Waiting>,
+    planned_at: Option<Instant>,
+    /// Whether what was planned could not all be done.
+    unfinished: bool,
+    /// When those who wait were last told all, and how long finding it out took.
+    loud: Option<(Instant, Duration)>,
     /// What was told to whom, and when the next words are due.
     telling: Telling,
     /// Since when members of a gang are missing, by gang.
@@ -87,6 +107,9 @@ struct Runner {
     /// When sums were last written, and whether there was something to sum up since.
     summed: Option<Instant>,
     sums_due: bool,
+    /// What is being written.
+    writes: Writes,
+    counts: Counts,
 }
 
 /// Copies of what rules.
@@ -139,75 +162,54 @@ impl RulingCaches {
         self.users.filled().await?;
         self.namespaces.filled().await
     }
-
-    fn signals(&self) -> [futures::stream::BoxStream<'static, ()>; 7] {
-        [
-            signals(&self.policies),
-            signals(&self.quotas),
-            signals(&self.resource_policies),
-            signals(&self.tickets),
-            signals(&self.windows),
-            signals(&self.users),
-            signals(&self.namespaces),
-        ]
-    }
 }
 
 /// Runs rounds until shutdown.
 pub(crate) async fn run(client: Client, caches: Caches, nodes: Cache<Node>, options: Options, shutdown: Shutdown) {
-    let queues: Cache<Queue> = Cache::new(|_| None);
-    let pools: Cache<Pool> = Cache::new(|_| None);
-    let ruling = RulingCaches::new();
+    let copies = Copies::new(&caches, nodes);
     let watches = futures::future::join3(
-        queues.clone().run(client.clone(), shutdown.clone()),
-        pools.clone().run(client.clone(), shutdown.clone()),
-        ruling.clone().run(client.clone(), shutdown.clone()),
+        copies.queues.clone().run(client.clone(), shutdown.clone()),
+        copies.pools.clone().run(client.clone(), shutdown.clone()),
+        copies.ruling.clone().run(client.clone(), shutdown.clone()),
     );
+    let wake = Arc::new(Notify::new());
     let runner = Runner {
         recorder: Recorder::new(client.clone(), "scheduler"),
         client,
         caches,
-        nodes,
-        queues,
-        pools,
-        ruling,
+        view: View::new(copies.clone(), &wake),
+        copies,
+        wake,
         assumed: HashMap::new(),
+        sent: HashMap::new(),
         evicted: HashMap::new(),
         claims: None,
         keeper: Keeper::new(options.counts.clone()),
+        waits: Vec::new(),
+        planned_at: None,
+        unfinished: false,
+        loud: None,
         telling: Telling::default(),
         missing: HashMap::new(),
         summed: None,
         sums_due: false,
+        writes: Writes::default(),
+        counts: options.counts,
     };
     futures::future::join(Box::pin(watches), Box::pin(runner.rounds(options.sweep, shutdown))).await;
 }
 
-/// A stream of nothing but the fact that something changed.
-fn signals<K: Cached>(cache: &Cache<K>) -> futures::stream::BoxStream<'static, ()> {
-    cache.changes().map(|_| ()).boxed()
-}
-
 impl Runner {
     async fn rounds(mut self, sweep: Duration, shutdown: Shutdown) {
-        let own = [
-            signals(&self.caches.pods),
-            signals(&self.caches.workloads),
-            signals(&self.caches.models),
-            signals(&self.nodes),
-            signals(&self.queues),
-            signals(&self.pools),
-        ];
-        let mut changes = futures::stream::select_all(own.into_iter().chain(self.ruling.signals()));
+        let (client, copies) = (self.client.clone(), self.copies.clone());
         let filled = async {
-            self.seed().await;
-            let all = (self.nodes.filled(), self.queues.filled(), self.pools.filled(), self.ruling.filled());
-            futures::future::join4(all.0, all.1, all.2, all.3).await
+            seed(client).await;
+            copies.nodes.filled().await.and(copies.queues.filled().await).and(copies.pools.filled().await).and(copies.ruling.filled().await)
         };
         tokio::select! {
             () = shutdown.requested() => return,
-            (nodes, queues, pools, ruling) = filled => {
-                if let Err(error) = nodes.and(queues).and(pools).and(ruling) {
+            filled = filled => {
+                if let Err(error) = filled {
                     tracing::error!(error = chain(&error), "the scheduler cannot start");
                     return;
                 }
@@ -215,244 +217,318 @@ impl Runner {
         }
         while !shutdown.is_requested() {
             self.round().await;
-            let wait = if self.sums_due { SUMS_INTERVAL.min(sweep) } else { sweep };
-            let words_due = self.telling.due_at().map_or(sweep, |at| at.saturating_duration_since(Instant::now()));
-            let wait = wait.min(words_due.max(GATHER));
-            tokio::select! {
-                () = shutdown.requested() => return,
-                _ = changes.next() => tokio::time::sleep(GATHER).await,
-                () = tokio::time::sleep(wait) => {}
+            let due = Instant::now() + self.next_due(sweep);
+            loop {
+                tokio::select! {
+                    () = shutdown.requested() => return,
+                    () = self.wake.notified() => {
+                        tokio::time::sleep(GATHER).await;
+                        break;
+                    }
+                    done = self.writes.next() => {
+                        self.settle(done);
+                        if self.unfinished {
+                            tokio::time::sleep(GATHER).await;
+                            break;
+                        }
+                    }
+                    () = tokio::time::sleep_until(due) => break,
+                }
             }
-            while let Some(Some(())) = changes.next().now_or_never() {}
+            // What was told meanwhile is looked at in this round.
+            let _ = self.wake.notified().now_or_never();
         }
     }
 
-    /// Makes the first pool and queue, if they are missing.
-    async fn seed(&self) {
-        let pool = Pool::new(pool::LOCAL, PoolSpec::of_kind(PoolKind::Local));
-        let queue = Queue::new(queue::DEFAULT, QueueSpec::default());
-        let pools: Api<Pool> = Api::all(self.client.clone());
-        let queues: Api<Queue> = Api::all(self.client.clone());
-        loop {
-            let pool = exists(pools.create(&PostParams::default(), &pool).await);
-            let queue = exists(queues.create(&PostParams::default(), &queue).await);
-            let Err(error) = pool.and(queue) else { return };
-            tracing::warn!(error = chain(&error), "cannot make the first pool and queue; trying again");
-            tokio::time::sleep(SEED_RETRY).await;
+    /// How long the next round can wait if nothing changes.
+    fn next_due(&self, sweep: Duration) -> Duration {
+        let in_a_while = |at: Instant, after: Duration| (at + after).saturating_duration_since(Instant::now()).max(GATHER);
+        let mut wait = if self.sums_due { SUMS_INTERVAL.min(sweep) } else { sweep };
+        if let Some(at) = self.planned_at.filter(|_| self.unfinished || !self.waits.is_empty()) {
+            wait = wait.min(in_a_while(at, REPLAN_AFTER));
         }
+        self.telling.due_at().map_or(wait, |at| wait.min(at.saturating_duration_since(Instant::now()).max(GATHER)))
     }
 
     async fn round(&mut self) {
-        let pods = self.caches.pods.all();
-        let workloads = self.caches.workloads.all();
-        self.forget_binds(&pods);
-        let assumed = self.assumed.iter().map(|(uid, (assumed, _))| (uid.clone(), assumed.clone())).collect();
-        let catalogue = Catalogue::new(&self.caches.models.all());
-        let (queues, nodes) = (self.queues.all(), self.nodes.all());
-        let pools = self.pools.all();
-        let levels = pools.iter().map(|pool| (pool.name_any(), pool.spec.topology_levels.clone())).collect();
+        while let Some(done) = self.writes.done() {
+            self.settle(done);
+        }
+        self.forget_binds();
+        let mut clock = self.counts.clock();
+        let claims = self.claims.take().unwrap_or_else(|| claims_told(&self.caches.workloads.all()));
         let evicted: HashSet<String> = self.evicted.keys().cloned().collect();
-        let claims = self.claims.take().unwrap_or_else(|| claims_told(&workloads));
-        let rules = &self.ruling;
-        let (policies, quotas, resource_policies) = (rules.policies.all(), rules.quotas.all(), rules.resource_policies.all());
-        let (tickets, windows, users, namespaces) = (rules.tickets.all(), rules.windows.all(), rules.users.all(), rules.namespaces.all());
-        let ruling = Ruling {
-            policies: &policies,
-            pools: &pools,
-            quotas: &quotas,
-            resource_policies: &resource_policies,
-            tickets: &tickets,
-            windows: &windows,
-            users: &users,
-            namespaces: &namespaces,
-        };
-        let sight = Sight {
-            queues: &queues,
-            nodes: &nodes,
-            pods: &pods,
-            workloads: &workloads,
-            assumed: &assumed,
-            catalogue: &catalogue,
-            evicted: &evicted,
-            claims: &claims,
-            ruling: &ruling,
-            now: Timestamp::now(),
-            levels: &levels,
-        };
-        let scene = sight.scene();
-        let mut plan = self.keeper.plan(&scene.snapshot);
-        if !plan.binds.is_empty()
-            && let Some(around) = sight.neighbours()
-        {
-            affinity::together(&scene, around, &mut plan);
+        let own = Own { assumed: &self.assumed, evicted: &evicted, claims: &claims, now: Timestamp::now() };
+        let news = self.view.update(own);
+        clock.passed(Step::Look);
+        let is_old = self.planned_at.is_none_or(|at| at.elapsed() >= REPLAN_AFTER);
+        let mut is_new = false;
+        if news == News::Nothing && !is_old && !self.unfinished {
+            self.claims = Some(claims);
+        } else {
+            self.decide(&news, &evicted, &claims).await;
+            is_new = true;
         }
-        let claims = plan.waits.iter().filter(|waiting| matches!(waiting.wait, Wait::Evicting { .. }));
-        self.claims = Some(claims.map(|waiting| waiting.gang.clone()).collect());
-        // Binds count on what is stopped: without that they could take somebody beyond a limit.
-        if self.evict(&scene, &plan, &workloads).await {
-            self.bind(&scene, &plan, &catalogue).await;
+        if self.is_loud() && (is_new || self.telling.due_at().is_some_and(|at| at <= Instant::now())) {
+            self.tell_workloads(false);
+            self.tell_pods();
         }
-        self.tell_workloads(&scene, &plan, &workloads).await;
-        self.tell_pods(&scene, &plan).await;
-        self.sums_due = self.summed.is_some_and(|at| at.elapsed() < SUMS_INTERVAL);
+        let mut clock = self.counts.clock();
+        self.sums_due = self.writes.is_summing() || self.summed.is_some_and(|at| at.elapsed() < SUMS_INTERVAL);
         if !self.sums_due {
-            self.sum_up(&scene, &plan, &workloads, &catalogue).await;
+            self.sum_up();
             self.summed = Some(Instant::now());
+        }
+        clock.passed(Step::Tell);
+    }
+
+    /// Plans on what is in view, and does what is planned.
+    async fn decide(&mut self, news: &News, evicted: &HashSet<String>, claims: &HashSet<String>) {
+        let mut clock = self.counts.clock();
+        let begun = Instant::now();
+        let pause = self.loud.map_or(Duration::ZERO, |(_, took)| LOUD_INTERVAL.max(took * LOUD_PART));
+        let loud = telling::is_few(self.waits.len()) || self.loud.is_none_or(|(at, _)| at.elapsed() >= pause);
+        let mut plan = self.keeper.plan(self.view.scene(), news, !loud);
+        if !plan.binds.is_empty() && self.view.has_demands() {
+            let own = Own { assumed: &self.assumed, evicted, claims, now: Timestamp::now() };
+            self.view.with_sight(own, |sight| {
+                if let Some(around) = sight.neighbours() {
+                    affinity::together(self.view.scene(), around, &mut plan);
+                }
+            });
+        }
+        let took = begun.elapsed();
+        clock.passed(Step::Plan);
+        self.planned_at = Some(Instant::now());
+        let evicting = plan.waits.iter().filter(|waiting| matches!(waiting.wait, Wait::Evicting { .. }));
+        self.claims = Some(evicting.map(|waiting| waiting.gang.clone()).collect());
+        // Binds count on what is stopped: without that they could take somebody beyond a limit.
+        self.unfinished = !self.evict(&plan).await;
+        if !self.unfinished {
+            self.bind(&plan);
+        }
+        clock.passed(Step::Act);
+        self.waits = plan.waits;
+        self.loud = if loud { Some((Instant::now(), took)) } else { self.loud };
+        if !loud {
+            // A restart reads from these words whom others are stopped for; the rest is told later.
+            self.tell_workloads(true);
+        }
+    }
+
+    /// Whether what the last plan says of those that wait is all that can be said.
+    fn is_loud(&self) -> bool {
+        self.loud.zip(self.planned_at).is_some_and(|((loud, _), planned)| loud >= planned)
+    }
+
+    /// What became of a write.
+    fn settle(&mut self, done: Done) {
+        match done {
+            Done::Bound { pod, answer } => {
+                let Err(error) = answer else { return };
+                if let Some(uid) = &pod.metadata.uid {
+                    self.assumed.remove(uid);
+                    self.sent.remove(uid);
+                }
+                self.view.touch(key(&*pod));
+                self.unfinished = true;
+                match &error {
+                    // Gone, or bound by then: the cache will say.
+                    kube::Error::Api(status) if status.is_not_found() || status.is_conflict() => {}
+                    _ => tracing::warn!(pod = describe(&*pod), error = chain(&error), "cannot bind a pod; trying again"),
+                }
+            }
+            Done::ToldWorkload { workload, answer } => {
+                let Err(error) = answer else { return };
+                if let Some(uid) = &workload.metadata.uid {
+                    self.telling.failed(uid);
+                }
+                log(&describe(&*workload), &error);
+            }
+            Done::ToldPod { answer } => {
+                if let Err(error) = answer {
+                    log("a pod that waits", &error);
+                }
+            }
+            Done::Summed => {}
         }
     }
 
     /// Drops binds that the cache shows, whose pods are gone, or that are too old to matter; the
     /// same for pods that were told to stop.
-    fn forget_binds(&mut self, pods: &[Arc<Pod>]) {
-        if !self.evicted.is_empty() {
-            let staying = pods.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none());
-            let staying: HashSet<&str> = staying.filter_map(|pod| pod.metadata.uid.as_deref()).collect();
-            self.evicted.retain(|uid, at| staying.contains(uid.as_str()) && at.elapsed() < ASSUMED_FOR);
-        }
-        if self.assumed.is_empty() {
-            return;
-        }
-        let unbound = |pod: &&Arc<Pod>| pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_none());
-        let waiting: std::collections::HashSet<&str> = pods.iter().filter(unbound).filter_map(|pod| pod.metadata.uid.as_deref()).collect();
-        self.assumed.retain(|uid, (_, at)| waiting.contains(uid.as_str()) && at.elapsed() < ASSUMED_FOR);
+    fn forget_binds(&mut self) {
+        let pods = &self.copies.pods;
+        let found = |uid: &str, key: &Key| pods.get(&key.0, &key.1).filter(|pod| pod.metadata.uid.as_deref() == Some(uid));
+        let view = &mut self.view;
+        self.evicted.retain(|uid, (key, at)| {
+            let stays = found(uid, key).is_some_and(|pod| pod.metadata.deletion_timestamp.is_none()) && at.elapsed() < ASSUMED_FOR;
+            if !stays {
+                view.touch(key.clone());
+            }
+            stays
+        });
+        let assumed = &mut self.assumed;
+        self.sent.retain(|uid, (key, at)| {
+            let unbound = found(uid, key).is_some_and(|pod| pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_none()));
+            let stays = unbound && at.elapsed() < ASSUMED_FOR;
+            if !stays {
+                assumed.remove(uid);
+                view.touch(key.clone());
+            }
+            stays
+        });
     }
 
-    async fn bind(&mut self, scene: &Scene, plan: &Plan, catalogue: &Catalogue) {
-        let given = |bind: &plan::Bind| Assumed { node: bind.node.clone(), cards: bind.cards.clone() };
-        let binds = plan.binds.iter().filter_map(|bind| Some((Arc::clone(scene.members.get(&bind.member)?), given(bind))));
-        let binds: Vec<_> = binds.collect();
-        for (pod, given) in &binds {
-            if let Some(uid) = &pod.metadata.uid {
-                self.assumed.insert(uid.clone(), (given.clone(), Instant::now()));
-            }
-        }
-        let client = self.client.clone();
-        let send = |(pod, given): (Arc<Pod>, Assumed)| {
-            let client = client.clone();
+    fn bind(&mut self, plan: &Plan) {
+        for bind in &plan.binds {
+            let Some(pod) = self.view.scene().members.get(&bind.member).map(Arc::clone) else { continue };
+            let given = Assumed { node: bind.node.clone(), cards: bind.cards.clone() };
+            let catalogue = self.view.catalogue();
             let cards = (!given.cards.is_empty()).then(|| cards::told(&given.cards, catalogue.asked(&pod).1.as_ref())).flatten();
-            async move {
-                let answer = bind(client, &pod, &given.node, cards).await;
-                (pod, answer)
-            }
-        };
-        let mut answers = futures::stream::iter(binds).map(send).buffer_unordered(REQUESTS_AT_ONCE);
-        while let Some((pod, answer)) = answers.next().await {
-            let Err(error) = answer else { continue };
             if let Some(uid) = &pod.metadata.uid {
-                self.assumed.remove(uid);
+                self.assumed.insert(uid.clone(), given);
+                self.sent.insert(uid.clone(), (key(&*pod), Instant::now()));
+                self.view.touch(key(&*pod));
             }
-            match &error {
-                // Gone, or bound by then: the cache will say.
-                kube::Error::Api(status) if status.is_not_found() || status.is_conflict() => {}
-                _ => tracing::warn!(pod = describe(&*pod), error = chain(&error), "cannot bind a pod; trying again"),
-            }
+            let (client, node) = (self.client.clone(), bind.node.clone());
+            self.writes.add(async move {
+                let answer = bind_pod(client, &pod, &node, cards).await;
+                Done::Bound { pod, answer }
+            });
         }
     }
 
-    /// Writes why each Workload waits, and takes it away from those that no longer do.
-    async fn tell_workloads(&mut self, scene: &Scene, plan: &Plan, workloads: &[Arc<Workload>]) {
-        let missing = plan.waits.iter().filter(|waiting| matches!(waiting.wait, Wait::MembersMissing { .. }));
+    /// The Workload of a gang.
+    fn workload(&self, gang: &str) -> Option<Arc<Workload>> {
+        let (namespace, name) = snapshot::workload_of_gang(gang)?;
+        self.caches.workloads.get(namespace, name)
+    }
+
+    /// Writes why each Workload waits, and takes it away from those that no longer do; or only of those
+    /// for whom others are stopped.
+    fn tell_workloads(&mut self, only_claims: bool) {
+        let scene = self.view.scene();
+        let missing = self.waits.iter().filter(|waiting| matches!(waiting.wait, Wait::MembersMissing { .. }));
         let since = |gang: &String| self.missing.get(gang).copied().unwrap_or_else(Instant::now);
         self.missing = missing.map(|waiting| (waiting.gang.clone(), since(&waiting.gang))).collect();
         let passing = |gang: &str| self.missing.get(gang).is_some_and(|since| since.elapsed() < MISSING_TOLD_AFTER);
-        let lasting = plan.waits.iter().filter(|waiting| !passing(&waiting.gang));
-        let waiting: HashMap<&str, &plan::Waiting> = lasting.map(|waiting| (waiting.gang.as_str(), waiting)).collect();
         let mut writes = Vec::new();
-        self.telling.begin(Instant::now(), plan.waits.len());
-        for workload in workloads {
+        self.telling.begin(Instant::now(), self.waits.len(), only_claims);
+        let mut waiting_ones: HashSet<Key> = HashSet::new();
+        for waiting in self.waits.iter().filter(|waiting| !passing(&waiting.gang)) {
+            let claims = matches!(waiting.wait, Wait::Evicting { .. });
+            let Some(workload) = self.workload(&waiting.gang) else { continue };
+            waiting_ones.insert(key(&*workload));
             let Some(uid) = workload.metadata.uid.as_deref() else { continue };
-            let words =
-                scene.gangs.get(uid).and_then(|id| waiting.get(id.as_str())).map(|waiting| sentence::waiting(waiting, &scene.troubles));
             let shown = workload.status.as_ref().and_then(|status| status.waiting.as_ref());
+            if only_claims && !claims && !shown.is_some_and(telling::is_claim) {
+                continue;
+            }
+            if !self.telling.may_be_due(uid, shown, sentence::code(&waiting.wait)) {
+                continue;
+            }
+            let words = Some(sentence::waiting(waiting, &scene.troubles));
             if self.telling.is_due(uid, shown, words.as_ref()) {
-                writes.push((Arc::clone(workload), shown.cloned(), words));
+                let shown = shown.cloned();
+                writes.push((workload, shown, words));
             }
         }
-        let client = self.client.clone();
-        let send = |(workload, shown, now): (Arc<Workload>, Option<Waiting>, Option<Waiting>)| {
-            let client = client.clone();
-            async move {
+        for workload in self.view.showing() {
+            let Some(uid) = workload.metadata.uid.as_deref().filter(|_| !waiting_ones.contains(&key(&*workload))) else { continue };
+            let shown = workload.status.as_ref().and_then(|status| status.waiting.as_ref());
+            let concerns = !only_claims || shown.is_some_and(telling::is_claim);
+            if concerns && self.telling.is_due(uid, shown, None) {
+                let shown = shown.cloned();
+                writes.push((workload, shown, None));
+            }
+        }
+        for (workload, shown, now) in writes {
+            let client = self.client.clone();
+            self.writes.add(async move {
                 let answer = tell_workload(client, &workload, shown, now).await;
-                (workload, answer)
-            }
-        };
-        let mut answers = futures::stream::iter(writes).map(send).buffer_unordered(REQUESTS_AT_ONCE);
-        while let Some((workload, answer)) = answers.next().await {
-            let Err(error) = answer else { continue };
-            if let Some(uid) = &workload.metadata.uid {
-                self.telling.failed(uid);
-            }
-            log(&describe(&*workload), &error);
+                Done::ToldWorkload { workload, answer }
+            });
         }
     }
 
     /// Says in the pods of waiting gangs that they have no place, as Kubernetes does.
-    async fn tell_pods(&mut self, scene: &Scene, plan: &Plan) {
+    fn tell_pods(&mut self) {
         let now = Timestamp::now();
-        let bound: HashSet<&str> = plan.binds.iter().map(|bind| bind.member.as_str()).collect();
-        let gangs: HashMap<&str, &plan::Gang> = scene.snapshot.gangs.iter().map(|gang| (gang.id.as_str(), gang)).collect();
+        let scene = self.view.scene();
         let mut writes = Vec::new();
-        for waiting in &plan.waits {
+        for waiting in &self.waits {
             // Passes by itself, and at once.
             if matches!(waiting.wait, Wait::MembersMissing { .. }) {
                 continue;
             }
-            let message = sentence::sentence(&waiting.wait, &waiting.queue, &scene.troubles);
-            let members = gangs.get(waiting.gang.as_str()).into_iter().flat_map(|gang| &gang.sets).flat_map(|set| &set.pending);
-            for member in members.filter(|member| !bound.contains(member.id.as_str())) {
-                let Some(pod) = scene.members.get(&member.id) else { continue };
-                let Some(conditions) = unscheduled(pod, &message, now) else { continue };
-                if pod.metadata.uid.as_deref().is_some_and(|uid| self.telling.is_pod_due(uid)) {
+            let mut message = None;
+            let members = scene.gangs.get(&waiting.gang).into_iter().flat_map(|gang| &gang.sets).flat_map(|set| &set.pending);
+            for pod in members.filter_map(|member| scene.members.get(&member.id)) {
+                let Some(uid) = pod.metadata.uid.as_deref() else { continue };
+                // Those that were just given a place wait no more.
+                if self.assumed.contains_key(uid) || !self.telling.may_pod_be_due(uid) {
+                    continue;
+                }
+                let message: &String = message.get_or_insert_with(|| sentence::sentence(&waiting.wait, &waiting.queue, &scene.troubles));
+                let Some(conditions) = unscheduled(pod, message, now) else { continue };
+                if self.telling.is_pod_due(uid) {
                     writes.push((Arc::clone(pod), conditions));
                 }
             }
         }
         self.telling.end();
-        let client = self.client.clone();
-        let send = |(pod, conditions): (Arc<Pod>, Vec<PodCondition>)| {
-            let client = client.clone();
-            async move {
+        for (pod, conditions) in writes {
+            let client = self.client.clone();
+            self.writes.add(async move {
                 let api: Api<Pod> = Api::namespaced(client, &pod.namespace().unwrap_or_default());
                 let body = json!({"metadata": {"resourceVersion": pod.resource_version()}, "status": {"conditions": conditions}});
                 let answer = api.patch_status(&pod.name_any(), &PatchParams::default(), &Patch::Merge(body)).await;
-                answer.map(drop).map_err(Error::api("write the status of", describe(&*pod)))
-            }
-        };
-        let mut answers = futures::stream::iter(writes).map(send).buffer_unordered(REQUESTS_AT_ONCE);
-        while let Some(answer) = answers.next().await {
-            if let Err(error) = answer {
-                log("a pod that waits", &error);
-            }
+                Done::ToldPod { answer: answer.map(drop).map_err(Error::api("write the status of", describe(&*pod))) }
+            });
         }
     }
 
     /// Writes the sums of pools and queues.
-    async fn sum_up(&self, scene: &Scene, plan: &Plan, workloads: &[Arc<Workload>], catalogue: &Catalogue) {
+    fn sum_up(&mut self) {
         let now = Timestamp::now();
-        // What was just bound counts as used.
-        let mut nodes = scene.snapshot.nodes.clone();
-        let places: HashMap<&str, usize> =
-            scene.snapshot.nodes.iter().enumerate().map(|(place, node)| (node.name.as_str(), place)).collect();
-        for bind in &plan.binds {
-            let pod = scene.members.get(&bind.member);
-            if let (Some(pod), Some(place)) = (pod, places.get(bind.node.as_str())) {
-                fermion_api::pod::add(&mut nodes[*place].used, &catalogue.asked(pod).0);
-            }
-        }
-        let api: Api<Pool> = Api::all(self.client.clone());
-        for pool in self.pools.all() {
-            let new = totals::pool(&pool, &nodes, now);
-            if let Err(error) = status::write(&api, &*pool, pool.status.as_ref(), &new).await {
-                log(&describe(&*pool), &error);
-            }
-        }
-        let api: Api<Queue> = Api::all(self.client.clone());
-        for queue in self.queues.all() {
-            let new = totals::queue(&queue, workloads, &plan.waits);
-            if let Err(error) = status::write(&api, &*queue, queue.status.as_ref(), &new).await {
-                log(&describe(&*queue), &error);
-            }
-        }
+        let scene = self.view.scene();
+        let pools = totals::pools(&self.copies.pools.all(), scene.nodes.values(), now);
+        let queues = totals::queues(&self.copies.queues.all(), &self.caches.workloads.all(), &self.waits);
+        let client = self.client.clone();
+        self.writes.add_sums(async move {
+            let (of_pools, of_queues): (Api<Pool>, Api<Queue>) = (Api::all(client.clone()), Api::all(client));
+            let (of_pools, of_queues) = (&of_pools, &of_queues);
+            futures::stream::iter(pools)
+                .for_each_concurrent(SUMS_AT_ONCE, |(pool, new)| async move {
+                    if let Err(error) = status::write(of_pools, &*pool, pool.status.as_ref(), &new).await {
+                        log(&describe(&*pool), &error);
+                    }
+                })
+                .await;
+            futures::stream::iter(queues)
+                .for_each_concurrent(SUMS_AT_ONCE, |(queue, new)| async move {
+                    if let Err(error) = status::write(of_queues, &*queue, queue.status.as_ref(), &new).await {
+                        log(&describe(&*queue), &error);
+                    }
+                })
+                .await;
+            Done::Summed
+        });
+    }
+}
+
+/// Makes the first pool and queue, if they are missing.
+async fn seed(client: Client) {
+    let pool = Pool::new(pool::LOCAL, PoolSpec::of_kind(PoolKind::Local));
+    let queue = Queue::new(queue::DEFAULT, QueueSpec::default());
+    let pools: Api<Pool> = Api::all(client.clone());
+    let queues: Api<Queue> = Api::all(client.clone());
+    loop {
+        let pool = exists(pools.create(&PostParams::default(), &pool).await);
+        let queue = exists(queues.create(&PostParams::default(), &queue).await);
+        let Err(error) = pool.and(queue) else { return };
+        tracing::warn!(error = chain(&error), "cannot make the first pool and queue; trying again");
+        tokio::time::sleep(SEED_RETRY).await;
     }
 }
 
@@ -482,7 +558,7 @@ fn exists<K>(answer: Result<K, kube::Error>) -> Result<(), kube::Error> {
     }
 }
 
-async fn bind(client: Client, pod: &Pod, node: &str, cards: Option<String>) -> Result<(), kube::Error> {
+async fn bind_pod(client: Client, pod: &Pod, node: &str, cards: Option<String>) -> Result<(), kube::Error> {
     let namespace = pod.namespace().unwrap_or_default();
     let api: Api<Pod> = Api::namespaced(client, &namespace);
     let binding = Binding {

@@ -54,7 +54,7 @@ pub(crate) struct World {
 
 /// A gang and what was made of it.
 pub(crate) struct Kept {
-    pub gang: Gang,
+    pub gang: Arc<Gang>,
     name: Arc<str>,
     /// What it needs and has no place, by kinds of members.
     pub needed: Option<Needed>,
@@ -286,9 +286,10 @@ impl Planner {
     }
 
     /// A gang that is new or has changed.
-    pub fn set_gang(&mut self, gang: Gang) {
+    pub fn set_gang(&mut self, gang: impl Into<Arc<Gang>>) {
+        let gang = gang.into();
         let slot = match self.world.by_id.get(gang.id.as_str()) {
-            Some(slot) if *self.world.gang(*slot) == gang => return,
+            Some(slot) if *self.world.gang(*slot) == *gang => return,
             Some(slot) => {
                 let slot = *slot;
                 self.detach(slot);

@@ -13,6 +13,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use fermion_api::pod;
 use fermion_scheduler::{Operator, Plan, Requirement, Wait, Waiting};
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod, PodAffinityTerm};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
@@ -104,6 +105,11 @@ fn with_own_labels(selector: &LabelSelector, term: &PodAffinityTerm, pod: &Pod) 
     add(&term.match_label_keys, "In");
     add(&term.mismatch_label_keys, "NotIn");
     selector
+}
+
+/// Whether a pod demands something of those around it.
+pub(super) fn demands(pod: &Pod) -> bool {
+    !pod::ended(pod) && Terms::of(pod).is_some()
 }
 
 /// The pods that have a node, and the nodes.
@@ -259,7 +265,7 @@ pub(super) fn together<'a>(scene: &'a Scene, mut around: Neighbours<'a>, plan: &
 #[cfg(test)]
 mod tests {
     use fermion_scheduler::Bind;
-    use fermion_scheduler::{Gang, Snapshot};
+    use fermion_scheduler::Gang;
     use serde_json::{Value, json};
 
     use super::*;
@@ -361,9 +367,9 @@ mod tests {
         let nodes = nodes();
         let pods: Vec<Pod> = ["one", "two", "three"].map(|name| pod(name, "web", &apart("web", "zone"))).into();
         let gang = |name: &str| Gang { id: name.into(), queue: "q".into(), ..Gang::default() };
-        let gangs = ["one", "three", "two"].map(gang).into();
         let members = pods.iter().map(|pod| (pod.name_any(), Arc::new(pod.clone()))).collect();
-        let scene = Scene { members, snapshot: Snapshot { gangs, ..Snapshot::default() }, ..Scene::default() };
+        let gangs = ["one", "three", "two"].map(|name| (name.to_owned(), Arc::new(gang(name)))).into();
+        let scene = Scene { members, gangs, ..Scene::default() };
         let bind = |name: &str, node: &str| Bind { gang: name.into(), member: name.into(), node: node.into(), cards: Vec::new() };
         let mut plan = Plan { binds: vec![bind("one", "a1"), bind("two", "a2"), bind("three", "b1")], ..Plan::default() };
         let around = Neighbours::of(&nodes, &[], pods.iter().map(|pod| (pod, None))).expect("they demand something");

@@ -18,6 +18,7 @@ const ONE_POD: plan::Milli = 1_000;
 const WHOLE: u16 = 1000;
 
 /// Models by name.
+#[derive(Default)]
 pub(super) struct Catalogue(HashMap<String, Arc<AcceleratorModel>>);
 
 impl Catalogue {
@@ -45,8 +46,8 @@ impl Catalogue {
     }
 
     /// What is known of the models that nodes have.
-    pub(super) fn models(&self, nodes: &[plan::Node]) -> Vec<Model> {
-        let names = nodes.iter().flat_map(|node| node.allocatable.keys()).filter_map(|name| name.strip_prefix(ACCELERATOR_PREFIX));
+    pub(super) fn models<'n>(&self, nodes: impl Iterator<Item = &'n plan::Node>) -> Vec<Model> {
+        let names = nodes.flat_map(|node| node.allocatable.keys()).filter_map(|name| name.strip_prefix(ACCELERATOR_PREFIX));
         let names: BTreeSet<&str> = names.collect();
         names.into_iter().filter_map(|name| self.0.get(name)).take(Models::MAX).map(|model| described(model)).collect()
     }
@@ -138,7 +139,7 @@ mod tests {
     #[test]
     fn models_of_nodes_have_their_memory_and_slices() {
         let node = plan::Node { allocatable: [("gpu.fermion.dev/a100-sxm4-80gb".to_owned(), 8000)].into(), ..plan::Node::default() };
-        let models = known().models(&[node]);
+        let models = known().models([node].iter());
         assert_eq!((models.len(), models[0].memory_mib), (1, 76_293));
         let profile = models[0].profiles.iter().find(|profile| profile.name == "mig-3g.40gb").expect("a profile");
         assert_eq!((profile.width, profile.starts.as_slice(), profile.compute), (4, &[0, 4][..], 428));

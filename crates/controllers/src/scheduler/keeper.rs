@@ -8,9 +8,12 @@
 //! Whoever begins to lead begins with an empty one.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 use fermion_scheduler::{Past, Plan, Planner, Snapshot};
 
+use super::snapshot::Scene;
+use super::view::News;
 use crate::counts::{Counts, Reset};
 
 /// Rounds from one comparison to the next.
@@ -37,22 +40,37 @@ impl Keeper {
         Self { planner: None, past: Past::default(), at: i64::MIN, rounds: 0, counts }
     }
 
-    /// Decides with what was kept from the rounds before.
-    pub(super) fn plan(&mut self, snapshot: &Snapshot) -> Plan {
-        self.plan_by(snapshot, |planner| {
-            planner.show(snapshot);
-            planner.plan(snapshot.now)
-        })
+    /// Decides with what was kept from the rounds before. `quiet` leaves out what would help.
+    pub(super) fn plan(&mut self, scene: &Scene, news: &News, quiet: bool) -> Plan {
+        let size = scene.nodes.len() + scene.gangs.len();
+        self.plan_by(
+            scene.now,
+            size,
+            quiet,
+            || scene.snapshot(),
+            |planner| {
+                show(planner, scene, news);
+                planner.set_quiet(quiet);
+                planner.plan(scene.now)
+            },
+        )
     }
 
-    fn plan_by(&mut self, snapshot: &Snapshot, decide: impl FnOnce(&mut Planner) -> Plan) -> Plan {
-        let before = std::mem::replace(&mut self.at, snapshot.now);
-        let Some(mut planner) = self.planner.take() else { return self.plan_anew(snapshot) };
-        if snapshot.now < before {
-            tracing::warn!(by_ms = before.saturating_sub(snapshot.now), "the clock went back; the scheduler lays out its state anew");
+    fn plan_by(
+        &mut self,
+        now: i64,
+        size: usize,
+        quiet: bool,
+        snapshot: impl Fn() -> Snapshot,
+        decide: impl FnOnce(&mut Planner) -> Plan,
+    ) -> Plan {
+        let before = std::mem::replace(&mut self.at, now);
+        let Some(mut planner) = self.planner.take() else { return self.plan_anew(&snapshot(), quiet) };
+        if now < before {
+            tracing::warn!(by_ms = before.saturating_sub(now), "the clock went back; the scheduler lays out its state anew");
             self.counts.count(Reset::ClockWentBack);
             self.past = planner.past();
-            return self.plan_anew(snapshot);
+            return self.plan_anew(&snapshot(), quiet);
         }
         self.rounds += 1;
         let due = self.rounds >= CHECK_ROUNDS;
@@ -68,10 +86,10 @@ impl Keeper {
         let Ok((plan, planner)) = decided else {
             tracing::error!("what the scheduler kept between rounds broke a rule of its own; it begins anew");
             self.counts.count(Reset::Panicked);
-            return self.plan_anew(snapshot);
+            return self.plan_anew(&snapshot(), quiet);
         };
-        if due && snapshot.nodes.len() + snapshot.gangs.len() <= CHECK_SIZE_MAX {
-            let expected = self.plan_anew(snapshot);
+        if due && size <= CHECK_SIZE_MAX {
+            let expected = self.plan_anew(&snapshot(), quiet);
             if expected != plan {
                 tracing::warn!("what the scheduler kept between rounds led to another plan than the same from nothing; it begins anew");
                 self.counts.count(Reset::Differed);
@@ -83,12 +101,41 @@ impl Keeper {
     }
 
     /// Makes a planner, decides with it, and keeps it.
-    fn plan_anew(&mut self, snapshot: &Snapshot) -> Plan {
+    fn plan_anew(&mut self, snapshot: &Snapshot, quiet: bool) -> Plan {
         let mut planner = Planner::of(snapshot, &self.past);
+        planner.set_quiet(quiet);
         let plan = planner.plan(snapshot.now);
         self.planner = Some(planner);
         self.rounds = 0;
         plan
+    }
+}
+
+/// Shows a planner what is new.
+pub(super) fn show(planner: &mut Planner, scene: &Scene, news: &News) {
+    match news {
+        News::Nothing => {}
+        News::All => planner.show(&scene.snapshot()),
+        News::Some { gangs, nodes, heads } => {
+            if *heads {
+                planner.set_pools(&scene.pools);
+                planner.set_queues(&scene.queues);
+                planner.set_rules(&scene.rules);
+                planner.set_models(&scene.models);
+            }
+            for name in nodes {
+                match scene.nodes.get(name) {
+                    Some(node) => planner.set_node(node.clone()),
+                    None => planner.remove_node(name),
+                }
+            }
+            for id in gangs {
+                match scene.gangs.get(id) {
+                    Some(gang) => planner.set_gang(Arc::clone(gang)),
+                    None => planner.remove_gang(id),
+                }
+            }
+        }
     }
 }
 
@@ -144,6 +191,14 @@ mod tests {
         snapshot
     }
 
+    fn next(keeper: &mut Keeper, seen: &Snapshot) -> Plan {
+        let decide = |planner: &mut Planner| {
+            planner.show(seen);
+            planner.plan(seen.now)
+        };
+        keeper.plan_by(seen.now, seen.nodes.len() + seen.gangs.len(), false, || seen.clone(), decide)
+    }
+
     fn counted(counts: &Counts) -> Vec<String> {
         let text = counts.metrics_text();
         text.lines().filter(|line| !line.starts_with('#') && !line.ends_with(" 0")).map(str::to_owned).collect()
@@ -159,7 +214,7 @@ mod tests {
             seen.now = START + round * 1000;
             // Now and then a node is closed, and who runs there longest ends.
             seen.nodes[1].schedulable = round % 7 != 0;
-            let plan = keeper.plan(&seen);
+            let plan = next(&mut keeper, &seen);
             let (expected, after) = plan_after(&seen, &past);
             assert_eq!(plan, expected, "round {round}");
             past = after;
@@ -185,17 +240,17 @@ mod tests {
         let counts = Counts::default();
         let mut keeper = Keeper::new(counts.clone());
         let mut seen = snapshot(3, START);
-        let plan = keeper.plan(&seen);
+        let plan = next(&mut keeper, &seen);
         seen = carried_out(seen, &plan);
-        let right = keeper.plan(&seen);
+        let right = next(&mut keeper, &seen);
         assert!(right.waits.iter().any(|waiting| !waiting.remedies.is_empty()), "{right:?}");
         // One that says nothing of what would help stands for one that went wrong.
         keeper.planner.as_mut().expect("it is kept").set_quiet(true);
-        let wrong = (keeper.rounds..CHECK_ROUNDS - 1).map(|_| keeper.plan(&seen)).filter(|plan| *plan != right).count();
+        let wrong = (keeper.rounds..CHECK_ROUNDS - 1).map(|_| next(&mut keeper, &seen)).filter(|plan| *plan != right).count();
         assert_eq!(wrong, CHECK_ROUNDS as usize - 2, "nobody compared yet");
         assert!(counted(&counts).is_empty());
         for _ in 0..=CHECK_ROUNDS {
-            assert_eq!(keeper.plan(&seen), right);
+            assert_eq!(next(&mut keeper, &seen), right);
         }
         assert_eq!(counted(&counts), ["fermion_scheduler_planner_resets_total{reason=\"differed\"} 1"]);
     }
@@ -205,13 +260,19 @@ mod tests {
         let counts = Counts::default();
         let mut keeper = Keeper::new(counts.clone());
         let seen = snapshot(3, START);
-        let right = keeper.plan(&seen);
-        let plan = keeper.plan_by(&seen, |planner| {
-            planner.remove_node("a");
-            panic!("as a broken invariant would");
-        });
+        let right = next(&mut keeper, &seen);
+        let plan = keeper.plan_by(
+            seen.now,
+            seen.nodes.len() + seen.gangs.len(),
+            false,
+            || seen.clone(),
+            |planner| {
+                planner.remove_node("a");
+                panic!("as a broken invariant would");
+            },
+        );
         assert_eq!(plan, right);
-        assert_eq!(keeper.plan(&seen), right);
+        assert_eq!(next(&mut keeper, &seen), right);
         assert_eq!(counted(&counts), ["fermion_scheduler_planner_resets_total{reason=\"panicked\"} 1"]);
     }
 
@@ -220,13 +281,13 @@ mod tests {
         let counts = Counts::default();
         let mut keeper = Keeper::new(counts.clone());
         let first = snapshot(3, START);
-        let plan = keeper.plan(&first);
+        let plan = next(&mut keeper, &first);
         let mut seen = carried_out(first, &plan);
         seen.now = START + 10_000;
-        keeper.plan(&seen);
+        next(&mut keeper, &seen);
         let past = keeper.planner.as_ref().expect("it is kept").past();
         seen.now = START + 2_000;
-        assert_eq!(keeper.plan(&seen), plan_after(&seen, &past).0);
+        assert_eq!(next(&mut keeper, &seen), plan_after(&seen, &past).0);
         assert_eq!(counted(&counts), ["fermion_scheduler_planner_resets_total{reason=\"clock-went-back\"} 1"]);
     }
 
@@ -236,13 +297,16 @@ mod tests {
         let mut keeper = Keeper::new(counts.clone());
         let mut seen = snapshot(0, START);
         seen.nodes = (0..=CHECK_SIZE_MAX).map(|number| node(&format!("n{number:05}"))).collect();
-        keeper.plan(&seen);
+        next(&mut keeper, &seen);
         keeper.rounds = CHECK_ROUNDS - 1;
         let other = Plan { served: vec!["another".into()], ..Plan::default() };
-        assert_eq!(keeper.plan_by(&seen, |_| other.clone()), other);
+        assert_eq!(keeper.plan_by(seen.now, seen.nodes.len() + seen.gangs.len(), false, || seen.clone(), |_| other.clone()), other);
         seen.nodes.pop();
         keeper.rounds = CHECK_ROUNDS - 1;
-        assert_eq!(keeper.plan_by(&seen, |_| other.clone()), Plan::default());
+        assert_eq!(
+            keeper.plan_by(seen.now, seen.nodes.len() + seen.gangs.len(), false, || seen.clone(), |_| other.clone()),
+            Plan::default()
+        );
         assert_eq!(counted(&counts), ["fermion_scheduler_planner_resets_total{reason=\"differed\"} 1"]);
     }
 }

@@ -43,16 +43,23 @@ pub(super) struct Ruling<'a> {
 }
 
 /// Whose an object is, by its project and who made it.
-pub(super) struct Owners<'a> {
-    namespaces: HashMap<&'a str, &'a Namespace>,
-    groups: HashMap<&'a str, &'a [String]>,
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Owners {
+    /// Organisation and tenant by project.
+    projects: HashMap<String, (Option<String>, String)>,
+    groups: HashMap<String, Vec<String>>,
 }
 
 impl<'a> Ruling<'a> {
-    pub(super) fn owners(&self) -> Owners<'a> {
-        let named = |namespace: &'a Arc<Namespace>| Some((namespace.metadata.name.as_deref()?, namespace.as_ref()));
-        let member = |user: &'a Arc<User>| Some((user.metadata.name.as_deref()?, user.spec.groups.as_slice()));
-        Owners { namespaces: self.namespaces.iter().filter_map(named).collect(), groups: self.users.iter().filter_map(member).collect() }
+    pub(super) fn owners(&self) -> Owners {
+        let project = |namespace: &Arc<Namespace>| {
+            let label = |name: &str| namespace.labels().get(name).cloned();
+            (namespace.name_any(), (label(labels::ORGANIZATION), label(labels::TENANT).unwrap_or_default()))
+        };
+        Owners {
+            projects: self.namespaces.iter().map(project).collect(),
+            groups: self.users.iter().map(|user| (user.name_any(), user.spec.groups.clone())).collect(),
+        }
     }
 
     /// What holds in each pool.
@@ -127,14 +134,13 @@ impl<'a> Ruling<'a> {
     }
 }
 
-impl Owners<'_> {
+impl Owners {
     /// Whose an object is.
     pub(super) fn of(&self, object: &impl kube::ResourceExt) -> Whom {
         let project = object.namespace().unwrap_or_default();
         let user = object.annotations().get(labels::CREATED_BY).cloned().unwrap_or_default();
-        let label = |name: &str| self.namespaces.get(project.as_str()).and_then(|namespace| namespace.labels().get(name).cloned());
-        let (organization, tenant) = (label(labels::ORGANIZATION), label(labels::TENANT).unwrap_or_default());
-        let groups = self.groups.get(user.as_str()).map(|groups| groups.to_vec()).unwrap_or_default();
+        let (organization, tenant) = self.projects.get(&project).cloned().unwrap_or_default();
+        let groups = self.groups.get(&user).cloned().unwrap_or_default();
         Whom { tenant, organization, project, user, groups }
     }
 }

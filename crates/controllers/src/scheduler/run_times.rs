@@ -1,15 +1,16 @@
 //! How long work is expected to run: as it was declared, as work like it took before, or as long as
 //! it may.
 //!
-//! Where a person declares nothing, the mean of the last two that ended of the same person and kind
-//! is taken. Source: Tsafrir, Etsion, Feitelson, *Backfilling Using System-Generated Predictions
-//! Rather than User Runtime Estimates*, IEEE TPDS 18(6), 2007.
+//! Where a person declares nothing, the mean of the last two of the same person and kind that ended
+//! before it was submitted is taken; where none had, the first one that ended. So an estimate is made
+//! once, as in the source, and does not change with each work that ends. Source: Tsafrir, Etsion,
+//! Feitelson, *Backfilling Using System-Generated Predictions Rather than User Runtime Estimates*, IEEE
+//! TPDS 18(6), 2007.
 //!
-//! Nothing is kept: what ended is read from the Workloads that there are, so it is the same after a
-//! restart, and is as much as they are.
+//! All is read from the Workloads that there are, so it is the same after a restart, and is as much as
+//! they are.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
 
 use fermion_api::ai::Workload;
 use fermion_api::ai::scheduling::EnvironmentKind;
@@ -18,11 +19,30 @@ use fermion_api::{conditions, duration, labels};
 use fermion_scheduler::Basis;
 use kube::ResourceExt as _;
 
+use crate::cache::{Key, key};
+
 /// How many that ended speak for the next one.
 const LOOKED_AT: usize = 2;
 
-/// Run times of the last that ended, by person and kind.
-pub(super) struct RunTimes<'w>(BTreeMap<(&'w str, EnvironmentKind), Vec<Ended>>);
+/// A person and a kind of work.
+type Who = (String, EnvironmentKind);
+
+/// Run times of what ended, by person and kind.
+#[derive(Default)]
+pub(super) struct RunTimes {
+    known: BTreeMap<Key, Known>,
+    ended: BTreeMap<Who, BTreeSet<(Ended, Key)>>,
+    /// What has not ended, by the time of its submission.
+    asking: BTreeMap<Who, BTreeSet<(i64, Key)>>,
+}
+
+/// What is known of a workload.
+#[derive(Clone, PartialEq)]
+struct Known {
+    who: Who,
+    created_at: i64,
+    ended: Option<Ended>,
+}
 
 /// Work that ended. The later one is the greater one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -31,20 +51,54 @@ struct Ended {
     run_ms: i64,
 }
 
-impl<'w> RunTimes<'w> {
-    /// What those that ended tell.
-    pub(super) fn of_ended(workloads: &'w [Arc<Workload>]) -> Self {
-        let mut last: BTreeMap<_, Vec<Ended>> = BTreeMap::new();
+impl RunTimes {
+    /// What all of these tell.
+    pub(super) fn of_all<'w>(workloads: impl IntoIterator<Item = &'w Workload>) -> Self {
+        let mut times = Self::default();
         for workload in workloads {
-            let (Some(ended), Some(key)) = (ended(workload), key(workload)) else { continue };
-            let known = last.entry(key).or_default();
-            known.push(ended);
-            if known.len() > LOOKED_AT {
-                known.sort_unstable();
-                known.remove(0);
-            }
+            times.note(&key(workload), Some(workload));
         }
-        Self(last)
+        times
+    }
+
+    /// A workload is now this, or gone. Answers for which others it changes what is learned.
+    pub(super) fn note(&mut self, name: &Key, workload: Option<&Workload>) -> Vec<Key> {
+        let now = workload.and_then(|workload| {
+            Some(Known { who: whose(workload)?, created_at: super::snapshot::created_at(workload), ended: ended(workload) })
+        });
+        let before = self.known.get(name);
+        if before == now.as_ref() {
+            return Vec::new();
+        }
+        let before = before.cloned();
+        let mut affected = Vec::new();
+        if let Some(known) = before {
+            if let Some(ended) = known.ended {
+                let all = self.ended.entry(known.who.clone()).or_default();
+                all.remove(&(ended, name.clone()));
+                affected.extend(affected_by(all, ended, self.asking.get(&known.who)));
+                if all.is_empty() {
+                    self.ended.remove(&known.who);
+                }
+            } else if let Some(asking) = self.asking.get_mut(&known.who) {
+                asking.remove(&(known.created_at, name.clone()));
+                if asking.is_empty() {
+                    self.asking.remove(&known.who);
+                }
+            }
+            self.known.remove(name);
+        }
+        if let Some(known) = now {
+            if let Some(ended) = known.ended {
+                let all = self.ended.entry(known.who.clone()).or_default();
+                affected.extend(affected_by(all, ended, self.asking.get(&known.who)));
+                all.insert((ended, name.clone()));
+            } else {
+                self.asking.entry(known.who.clone()).or_default().insert((known.created_at, name.clone()));
+            }
+            self.known.insert(name.clone(), known);
+        }
+        affected
     }
 
     /// How long a workload will run, in milliseconds, and on what that stands; `None` when nothing is
@@ -65,16 +119,33 @@ impl<'w> RunTimes<'w> {
 
     fn learned(&self, workload: &Workload) -> Option<i64> {
         // What is replaced when it ends goes on until somebody stops it.
-        let ended = self.0.get(&key(workload)?).filter(|_| workload.spec.ended_pods == EndedPods::Keep)?;
-        let sum = ended.iter().fold(0_i64, |sum, one| sum.saturating_add(one.run_ms));
-        Some(sum / i64::try_from(ended.len()).ok()?)
+        let ended = self.ended.get(&whose(workload)?).filter(|_| workload.spec.ended_pods == EndedPods::Keep)?;
+        let bound = (Ended { at: super::snapshot::created_at(workload), run_ms: i64::MAX }, Key::default());
+        let mut last: Vec<Ended> = ended.range(..bound).rev().take(LOOKED_AT).map(|(ended, _)| *ended).collect();
+        if last.is_empty() {
+            last.extend(ended.first().map(|(ended, _)| *ended));
+        }
+        let sum = last.iter().fold(0_i64, |sum, one| sum.saturating_add(one.run_ms));
+        sum.checked_div(i64::try_from(last.len()).ok()?)
     }
 }
 
+/// Who learns something else when this one is added to those that ended, or taken from them: what was
+/// submitted after it and before the second one after it, and, before the first of all, everything.
+fn affected_by(all: &BTreeSet<(Ended, Key)>, ended: Ended, asking: Option<&BTreeSet<(i64, Key)>>) -> Vec<Key> {
+    let is_first = all.first().is_none_or(|(first, _)| *first >= ended);
+    let from = if is_first { i64::MIN } else { ended.at };
+    let later = all.range((ended, Key::default())..).nth(LOOKED_AT - 1);
+    let until = later.map_or(i64::MAX, |(later, _)| later.at);
+    let none = BTreeSet::new();
+    let from_then = asking.unwrap_or(&none).range((from, Key::default())..);
+    from_then.take_while(|(created_at, _)| *created_at <= until).map(|(_, name)| name.clone()).collect()
+}
+
 /// Whose work of which kind it is; `None` for work of nobody.
-fn key(workload: &Workload) -> Option<(&str, EnvironmentKind)> {
+fn whose(workload: &Workload) -> Option<Who> {
     let user = workload.annotations().get(labels::CREATED_BY).filter(|user| !user.is_empty())?;
-    Some((user, workload.spec.environment))
+    Some((user.clone(), workload.spec.environment))
 }
 
 /// When a workload ended, and how long it ran; `None` for one that did not, or had no places.
@@ -92,9 +163,22 @@ fn ended(workload: &Workload) -> Option<Ended> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use serde_json::json;
 
     use super::*;
+
+    /// What these tell, each under a name of its own.
+    fn of_ended(workloads: &[Arc<Workload>]) -> RunTimes {
+        let named = |(number, workload): (usize, &Arc<Workload>)| {
+            let mut workload = (**workload).clone();
+            workload.metadata.name = Some(format!("w{number}"));
+            workload
+        };
+        let workloads: Vec<Workload> = workloads.iter().enumerate().map(named).collect();
+        RunTimes::of_all(&workloads)
+    }
 
     /// Work of Ada that ended after so many seconds, at a minute of the day.
     fn ended_at(minute: u32, seconds: u32, phase: &str) -> Arc<Workload> {
@@ -120,16 +204,16 @@ mod tests {
     #[test]
     fn the_last_two_that_ended_speak_for_the_next_one() {
         let all = [ended_at(9, 40, "Succeeded"), ended_at(1, 2, "Succeeded"), ended_at(5, 20, "Failed"), ended_at(10, 59, "Running")];
-        let times = RunTimes::of_ended(&all);
+        let times = of_ended(&all);
         assert_eq!(times.of(&waits(json!({})), None), Some((30_000, Basis::Learned)));
-        assert_eq!(RunTimes::of_ended(&all[1..2]).of(&waits(json!({})), None), Some((2_000, Basis::Learned)));
-        assert_eq!(RunTimes::of_ended(&[]).of(&waits(json!({})), None), None);
+        assert_eq!(of_ended(&all[1..2]).of(&waits(json!({})), None), Some((2_000, Basis::Learned)));
+        assert_eq!(of_ended(&[]).of(&waits(json!({})), None), None);
     }
 
     #[test]
     fn what_is_declared_goes_before_what_is_learned_and_limits_bound_it() {
         let all = [ended_at(1, 30, "Succeeded")];
-        let times = RunTimes::of_ended(&all);
+        let times = of_ended(&all);
         let of = |spec, ran_ms| times.of(&waits(spec), ran_ms);
         assert_eq!(of(json!({"scheduling": {"runTime": "2h"}}), None), Some((7_200_000, Basis::Declared)));
         assert_eq!(of(json!({"maxDuration": "1h"}), None), Some((30_000, Basis::Learned)));
@@ -142,11 +226,38 @@ mod tests {
     #[test]
     fn nothing_is_learned_from_others_or_of_other_kinds() {
         let all = [ended_at(1, 30, "Succeeded")];
-        let times = RunTimes::of_ended(&all);
+        let times = of_ended(&all);
         assert_eq!(times.of(&waits(json!({"environment": "Inference"})), None), None);
         assert_eq!(times.of(&waits(json!({"endedPods": "Replace"})), None), None);
         let mut of_bob = waits(json!({}));
         of_bob.annotations_mut().insert(labels::CREATED_BY.to_owned(), "bob".to_owned());
         assert_eq!(times.of(&of_bob, None), None);
+    }
+
+    #[test]
+    fn an_estimate_is_made_once_and_those_that_learn_something_else_are_named() {
+        let at = |name: &str, created: &str| {
+            let mut workload = waits(json!({}));
+            workload.metadata.name = Some(name.to_owned());
+            workload.metadata.creation_timestamp = Some(serde_json::from_value(json!(created)).expect("a time"));
+            workload
+        };
+        let (early, late) = (at("early", "2026-06-01T00:00:30Z"), at("late", "2026-06-01T00:06:00Z"));
+        let mut times = RunTimes::of_all([&early, &late]);
+        let names = |keys: Vec<Key>| keys.into_iter().map(|(_, name)| name).collect::<Vec<_>>();
+        let end = |times: &mut RunTimes, name: &str, minute: u32, seconds: u32| {
+            names(times.note(&("n".into(), name.into()), Some(&ended_at(minute, seconds, "Succeeded"))))
+        };
+        let learned = |times: &RunTimes| [&early, &late].map(|workload| times.of(workload, None).map(|(run_ms, _)| run_ms / 1000));
+        assert_eq!(end(&mut times, "a", 2, 10), ["early", "late"]);
+        assert_eq!(learned(&times), [Some(10), Some(10)]);
+        assert_eq!(end(&mut times, "b", 4, 20), ["late"]);
+        assert_eq!(learned(&times), [Some(10), Some(15)]);
+        // Ended after both were submitted.
+        assert_eq!(end(&mut times, "c", 9, 50), Vec::<String>::new());
+        assert_eq!(learned(&times), [Some(10), Some(15)]);
+        assert_eq!(names(times.note(&("n".into(), "a".into()), None)), ["early", "late"]);
+        assert_eq!(learned(&times), [Some(20), Some(20)]);
+        assert!(times.note(&("n".into(), "b".into()), Some(&ended_at(4, 20, "Succeeded"))).is_empty(), "nothing is new");
     }
 }

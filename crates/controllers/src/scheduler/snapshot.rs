@@ -8,6 +8,7 @@ use fermion_api::compute::queue;
 use fermion_api::compute::{Queue, pool};
 use fermion_api::{labels, pod, quantity};
 use fermion_scheduler as plan;
+use fermion_scheduler::device::Model;
 use fermion_scheduler::gang::Topology;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, NodeCondition, NodeSelectorTerm, Pod, PodSpec};
@@ -23,6 +24,8 @@ use crate::workload::{is_member, pods, workload_of};
 
 /// Pods a node takes when it does not say, as the kubelet does.
 const PODS_PER_NODE_DEFAULT: plan::Milli = 110_000;
+/// What the ids of gangs that are one pod begin with; no namespace does.
+const BARE: &str = "pod ";
 /// Names by which a pod may ask for this scheduler.
 const SCHEDULER_NAMES: [&str; 2] = ["default-scheduler", "fermion"];
 
@@ -39,10 +42,19 @@ pub(super) struct Sight<'a> {
     pub evicted: &'a HashSet<String>,
     /// Gangs for which others are being stopped.
     pub claims: &'a HashSet<String>,
-    pub ruling: &'a Ruling<'a>,
+    pub ruling: Ruling<'a>,
+    pub owners: &'a Owners,
+    pub run_times: &'a RunTimes,
     pub now: Timestamp,
     /// Labels of the levels of each pool, the widest first.
     pub levels: &'a HashMap<String, Vec<String>>,
+}
+
+/// What a pod holds of its node.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Held {
+    pub amounts: plan::Amounts,
+    pub cards: Vec<plan::CardHeld>,
 }
 
 /// What a pod was just given.
@@ -52,14 +64,20 @@ pub(super) struct Assumed {
     pub cards: Vec<plan::CardHeld>,
 }
 
-/// A snapshot and the objects behind its names.
-#[derive(Default)]
+/// What the scheduler plans on, and the objects behind its names.
+#[derive(Clone, Default)]
 pub(super) struct Scene {
-    pub snapshot: plan::Snapshot,
+    pub pools: Vec<plan::Pool>,
+    pub queues: Vec<plan::Queue>,
+    pub rules: plan::Rules,
+    pub models: Vec<Model>,
+    /// By name.
+    pub nodes: BTreeMap<String, plan::Node>,
+    /// By id.
+    pub gangs: BTreeMap<String, Arc<plan::Gang>>,
+    pub now: i64,
     /// The queue of pods that belong to no Workload.
     pub bare_pods_queue: String,
-    /// Gang ids by uid of the Workload.
-    pub gangs: HashMap<String, String>,
     /// Pods by member id.
     pub members: BTreeMap<String, Arc<Pod>>,
     /// What nodes that are not ready say of it, by their names.
@@ -67,29 +85,53 @@ pub(super) struct Scene {
 }
 
 impl Scene {
-    fn gang(&self, id: &str) -> Option<&plan::Gang> {
-        let place = self.snapshot.gangs.binary_search_by(|gang| gang.id.as_str().cmp(id)).ok()?;
-        self.snapshot.gangs.get(place)
+    /// What plans are made from.
+    pub(super) fn snapshot(&self) -> plan::Snapshot {
+        plan::Snapshot {
+            pools: self.pools.clone(),
+            queues: self.queues.clone(),
+            rules: self.rules.clone(),
+            models: self.models.clone(),
+            nodes: self.nodes.values().cloned().collect(),
+            gangs: self.gangs.values().map(|gang| plan::Gang::clone(gang)).collect(),
+            now: self.now,
+        }
     }
 
     pub(super) fn queue_of(&self, gang: &str) -> Option<&str> {
-        self.gang(gang).map(|gang| gang.queue.as_str())
+        self.gangs.get(gang).map(|gang| gang.queue.as_str())
     }
 
     pub(super) fn pool_of(&self, gang: &str) -> Option<&str> {
         let queue = self.queue_of(gang)?;
-        self.snapshot.queues.iter().find(|each| each.name == queue).map(|queue| queue.pool.as_str())
+        self.queues.iter().find(|each| each.name == queue).map(|queue| queue.pool.as_str())
     }
 }
 
+/// The Workload of a gang's id; `None` for a pod of its own.
+pub(super) fn workload_of_gang(id: &str) -> Option<(&str, &str)> {
+    id.split_once('/').filter(|(namespace, _)| !namespace.starts_with(BARE))
+}
+
+/// Namespace and name of the pod that is this gang.
+pub(super) fn pod_of_gang(id: &str) -> Option<(String, String)> {
+    let (namespace, name) = id.strip_prefix(BARE)?.split_once('/')?;
+    Some((namespace.to_owned(), name.to_owned()))
+}
+
+/// The gang of a pod that belongs to no Workload.
+pub(super) fn gang_of_pod(namespace: &str, name: &str) -> String {
+    format!("{BARE}{namespace}/{name}")
+}
+
 /// `namespace/name`.
-fn id(object: &impl kube::ResourceExt) -> String {
+pub(super) fn id(object: &impl kube::ResourceExt) -> String {
     format!("{}/{}", object.namespace().unwrap_or_default(), object.name_any())
 }
 
 impl Sight<'_> {
     /// The node that a pod has or was just given.
-    fn node_of<'p>(&'p self, pod: &'p Pod) -> Option<&'p str> {
+    pub(super) fn node_of<'p>(&'p self, pod: &'p Pod) -> Option<&'p str> {
         let bound = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
         bound.or_else(|| self.assumed.get(pod.metadata.uid.as_deref()?).map(|assumed| assumed.node.as_str()))
     }
@@ -104,49 +146,72 @@ impl Sight<'_> {
         }
     }
 
-    /// Makes the snapshot.
+    /// Lays out everything.
     pub(super) fn scene(&self) -> Scene {
-        let mut scene = Scene {
-            snapshot: plan::Snapshot::default(),
-            bare_pods_queue: queue::default_of(self.queues.iter().map(AsRef::as_ref)),
-            gangs: HashMap::new(),
-            members: BTreeMap::new(),
-            troubles: HashMap::new(),
-        };
+        let mut scene = Scene { now: self.now.as_millisecond(), ..Scene::default() };
+        scene.bare_pods_queue = queue::default_of(self.queues.iter().map(AsRef::as_ref));
+        scene.queues = self.queues.iter().map(|each| rules::queue(each)).collect();
+        scene.pools = self.ruling.pools();
         scene.troubles = self.nodes.iter().filter_map(|node| Some((node.name_any(), trouble(node)?))).collect();
-        let owners = self.ruling.owners();
-        scene.snapshot.queues = self.queues.iter().map(|each| rules::queue(each)).collect();
-        scene.snapshot.pools = self.ruling.pools();
-        scene.snapshot.nodes = self.nodes();
-        scene.snapshot.now = self.now.as_millisecond();
-
         let around = self.neighbours();
+        self.lay_out_gangs(around.as_ref(), &mut scene);
+        let placed: HashSet<&str> = scene.gangs.values().flat_map(|gang| &gang.placed).map(|member| member.id.as_str()).collect();
+        let mut on_node: HashMap<&str, Vec<Held>> = HashMap::new();
+        for pod in self.pods {
+            if let Some((node, mut held)) = self.held(pod) {
+                if placed.contains(id(&**pod).as_str()) {
+                    held.cards.clear();
+                }
+                on_node.entry(node).or_default().push(held);
+            }
+        }
+        for node in self.nodes {
+            let name = node.name_any();
+            let held = on_node.remove(name.as_str()).unwrap_or_default();
+            scene.nodes.insert(name, self.node(node, held.iter()));
+        }
+        scene.models = self.catalogue.models(scene.nodes.values());
+        scene.rules = self.ruling.rules(scene.gangs.values().map(|gang| &gang.owner), self.now);
+        scene
+    }
+
+    /// Lays out the gangs of these workloads and pods.
+    pub(super) fn lay_out_gangs(&self, around: Option<&Neighbours<'_>>, scene: &mut Scene) {
         let mut of_workload: HashMap<(String, String), Vec<&Arc<Pod>>> = HashMap::new();
         for pod in self.pods {
             match workload_of(pod) {
                 Some(workload) => of_workload.entry((pod.namespace().unwrap_or_default(), workload)).or_default().push(pod),
-                None if self.waits(pod) => self.add_bare(pod, &owners, around.as_ref(), &mut scene),
+                None if self.waits(pod) => self.add_bare(pod, around, scene),
                 None => {}
             }
         }
-        let run_times = RunTimes::of_ended(self.workloads);
         for workload in self.workloads {
             let key = (workload.namespace().unwrap_or_default(), workload.name_any());
             let mut members = of_workload.remove(&key).unwrap_or_default();
             members.retain(|pod| is_member(pod, workload));
-            self.add_workload(workload, &members, &owners, around.as_ref(), &run_times, &mut scene);
+            self.add_workload(workload, &members, around, scene);
         }
         // Pods with the label of a Workload by somebody's hand.
         let owned = |pod: &Pod| pod.owner_references().iter().any(|owner| owner.kind == "Workload");
         for pod in of_workload.into_values().flatten().filter(|pod| !owned(pod) && self.waits(pod)) {
-            self.add_bare(pod, &owners, around.as_ref(), &mut scene);
+            self.add_bare(pod, around, scene);
         }
-        let placed: HashSet<&str> = scene.snapshot.gangs.iter().flat_map(|gang| &gang.placed).map(|member| member.id.as_str()).collect();
-        self.add_cards(&placed, &mut scene.snapshot.nodes);
-        scene.snapshot.models = self.catalogue.models(&scene.snapshot.nodes);
-        scene.snapshot.gangs.sort_by(|a, b| a.id.cmp(&b.id));
-        scene.snapshot.rules = self.ruling.rules(scene.snapshot.gangs.iter().map(|gang| &gang.owner), self.now);
-        scene
+    }
+
+    /// What a pod holds, and where, unless it has no node or has ended.
+    pub(super) fn held<'p>(&'p self, pod: &'p Pod) -> Option<(&'p str, Held)> {
+        let node = self.node_of(pod).filter(|_| !pod::ended(pod))?;
+        Some((node, Held { amounts: self.catalogue.asked(pod).0, cards: self.cards_of(pod) }))
+    }
+
+    /// A node on which pods hold this, cards of gangs left out.
+    pub(super) fn node<'h>(&self, node: &Node, held: impl Iterator<Item = &'h Held>) -> plan::Node {
+        let (mut used, mut cards) = (plan::Amounts::new(), Vec::new());
+        for held in held {
+            pod::add(&mut used, &held.amounts);
+            cards.extend(held.cards.iter().cloned());
+        }
+        self::node(node, used, cards, domains(node, self.levels.get(&pool_of(node))))
     }
 
     /// Whether a pod has yet to be given a node.
@@ -170,15 +235,7 @@ impl Sight<'_> {
         Neighbours::of(self.nodes, self.ruling.namespaces, there.map(|pod| (&**pod, self.node_of(pod))))
     }
 
-    fn add_workload(
-        &self,
-        workload: &Arc<Workload>,
-        members: &[&Arc<Pod>],
-        owners: &Owners<'_>,
-        around: Option<&Neighbours<'_>>,
-        run_times: &RunTimes<'_>,
-        scene: &mut Scene,
-    ) {
+    fn add_workload(&self, workload: &Arc<Workload>, members: &[&Arc<Pod>], around: Option<&Neighbours<'_>>, scene: &mut Scene) {
         let spec = &workload.spec;
         if spec.suspend || spec.closed.is_some() || workload.metadata.deletion_timestamp.is_some() {
             return;
@@ -238,8 +295,8 @@ impl Sight<'_> {
         let admitted_at = workload.status.as_ref().and_then(|status| status.admitted_at.as_ref());
         // What has no places has not begun, and is the same in every round.
         let started_at = if placed.is_empty() { 0 } else { admitted_at.map_or(self.now, |at| at.0).as_millisecond() };
-        let run = run_times.of(workload, (started_at > 0).then(|| self.now.as_millisecond().saturating_sub(started_at)));
-        scene.snapshot.gangs.push(plan::Gang {
+        let run = self.run_times.of(workload, (started_at > 0).then(|| self.now.as_millisecond().saturating_sub(started_at)));
+        let gang = plan::Gang {
             queue: spec.queue.clone(),
             priority: spec.priority,
             created_at: created_at(&**workload),
@@ -249,58 +306,33 @@ impl Sight<'_> {
             run_ms: run.map(|(run_ms, _)| run_ms),
             run_basis: run.map(|(_, basis)| basis).unwrap_or_default(),
             topology: topology(workload, members, levels),
-            owner: owners.of(&**workload),
+            owner: self.owners.of(&**workload),
             environment: rules::environment(spec.environment),
             deadline_at: spec.scheduling.deadline.as_ref().map(|at| at.0.as_millisecond()),
             urgent: spec.scheduling.urgent,
             preemptible: spec.scheduling.preemptible,
             claims: self.claims.contains(&id),
             id: id.clone(),
-        });
-        scene.gangs.extend(workload.metadata.uid.clone().map(|uid| (uid, id)));
+        };
+        scene.gangs.insert(id, Arc::new(gang));
     }
 
     /// Adds a pod that belongs to no Workload, as a gang of one.
-    fn add_bare(&self, pod: &Arc<Pod>, owners: &Owners<'_>, around: Option<&Neighbours<'_>>, scene: &mut Scene) {
+    fn add_bare(&self, pod: &Arc<Pod>, around: Option<&Neighbours<'_>>, scene: &mut Scene) {
         let set = plan::MemberSet { name: String::new(), min: 1, settled: 0, pending: vec![member(pod, self.catalogue, around)] };
-        let gang = format!("pod {}", id(&**pod));
-        scene.members.insert(id(&**pod), Arc::clone(pod));
-        scene.snapshot.gangs.push(plan::Gang {
-            claims: self.claims.contains(&gang),
-            id: gang,
+        let id = gang_of_pod(&pod.namespace().unwrap_or_default(), &pod.name_any());
+        scene.members.insert(self::id(&**pod), Arc::clone(pod));
+        let gang = plan::Gang {
+            claims: self.claims.contains(&id),
+            id: id.clone(),
             queue: scene.bare_pods_queue.clone(),
             priority: pod.spec.as_ref().and_then(|spec| spec.priority).unwrap_or(0),
             created_at: created_at(&**pod),
             sets: vec![set],
-            owner: owners.of(&**pod),
+            owner: self.owners.of(&**pod),
             ..plan::Gang::default()
-        });
-    }
-
-    /// Writes down which cards pods of no gang have.
-    fn add_cards(&self, placed: &HashSet<&str>, nodes: &mut [plan::Node]) {
-        let mut held: HashMap<&str, Vec<plan::CardHeld>> = HashMap::new();
-        for pod in self.pods.iter().filter(|pod| !pod::ended(pod)) {
-            let Some(node) = self.node_of(pod) else { continue };
-            let cards = self.cards_of(pod);
-            if !cards.is_empty() && !placed.contains(id(&**pod).as_str()) {
-                held.entry(node).or_default().extend(cards);
-            }
-        }
-        for node in nodes {
-            node.cards = held.remove(node.name.as_str()).unwrap_or_default();
-        }
-    }
-
-    fn nodes(&self) -> Vec<plan::Node> {
-        let mut used: HashMap<&str, plan::Amounts> = HashMap::new();
-        for pod in self.pods.iter().filter(|pod| !pod::ended(pod)) {
-            if let Some(node) = self.node_of(pod) {
-                pod::add(used.entry(node).or_default(), &self.catalogue.asked(pod).0);
-            }
-        }
-        let placed = |each: &Node| domains(each, self.levels.get(&pool_of(each)));
-        self.nodes.iter().map(|each| node(each, used.remove(each.name_any().as_str()).unwrap_or_default(), placed(each))).collect()
+        };
+        scene.gangs.insert(id, Arc::new(gang));
     }
 }
 
@@ -319,7 +351,7 @@ fn domains(node: &Node, levels: Option<&Vec<String>>) -> Vec<String> {
     levels.into_iter().flatten().map_while(|key| node.labels().get(key).cloned()).collect()
 }
 
-fn created_at(object: &impl kube::ResourceExt) -> i64 {
+pub(super) fn created_at(object: &impl kube::ResourceExt) -> i64 {
     object.meta().creation_timestamp.as_ref().map_or(i64::MAX, |time| time.0.as_millisecond())
 }
 
@@ -334,7 +366,7 @@ pub(crate) fn is_ready(node: &Node) -> bool {
 }
 
 /// Why a node cannot run pods, in its own words.
-fn trouble(node: &Node) -> Option<String> {
+pub(super) fn trouble(node: &Node) -> Option<String> {
     let unready = readiness(node).filter(|condition| condition.status != "True").and_then(|condition| condition.message.clone());
     unready.filter(|message| !message.is_empty()).or_else(|| quarantine::story(node))
 }
@@ -349,7 +381,7 @@ fn allocatable(node: &Node) -> Option<&BTreeMap<String, Quantity>> {
     status.allocatable.as_ref().or(status.capacity.as_ref())
 }
 
-fn node(node: &Node, used: plan::Amounts, domains: Vec<String>) -> plan::Node {
+fn node(node: &Node, used: plan::Amounts, cards: Vec<plan::CardHeld>, domains: Vec<String>) -> plan::Node {
     let mut amounts: plan::Amounts =
         allocatable(node).into_iter().flatten().map(|(name, amount)| (name.clone(), quantity::milli(amount))).collect();
     // What a node has that has just registered is not known yet.
@@ -376,7 +408,7 @@ fn node(node: &Node, used: plan::Amounts, domains: Vec<String>) -> plan::Node {
         taints: taints.collect(),
         allocatable: amounts,
         used,
-        cards: Vec::new(),
+        cards,
         domains,
     }
 }
@@ -483,12 +515,7 @@ mod tests {
         Arc::new(serde_json::from_value(object).expect("a pod"))
     }
 
-    fn sight<'a>(
-        nodes: &'a [Arc<Node>],
-        pods: &'a [Arc<Pod>],
-        workloads: &'a [Arc<Workload>],
-        assumed: &'a HashMap<String, Assumed>,
-    ) -> Sight<'a> {
+    fn scene_of(nodes: &[Arc<Node>], pods: &[Arc<Pod>], workloads: &[Arc<Workload>], assumed: &HashMap<String, Assumed>) -> Scene {
         static NOBODY: std::sync::LazyLock<HashSet<String>> = std::sync::LazyLock::new(HashSet::new);
         static LEVELS: std::sync::LazyLock<HashMap<String, Vec<String>>> = std::sync::LazyLock::new(HashMap::new);
         static CATALOGUE: std::sync::LazyLock<Catalogue> = std::sync::LazyLock::new(|| Catalogue::new(&[]));
@@ -501,10 +528,13 @@ mod tests {
             assumed,
             evicted: &NOBODY,
             claims: &NOBODY,
-            ruling: &NOTHING,
+            ruling: NOTHING,
+            owners: &NOTHING.owners(),
+            run_times: &RunTimes::of_all(workloads.iter().map(AsRef::as_ref)),
             now: Timestamp::UNIX_EPOCH,
             levels: &LEVELS,
         }
+        .scene()
     }
 
     const NOTHING: Ruling<'static> =
@@ -516,7 +546,7 @@ mod tests {
             "status": {"allocatable": {"cpu": "4"}, "conditions": [{"type": "Ready", "status": "True"}]},
         });
         let node = Arc::new(serde_json::from_value(node).expect("a node"));
-        sight(&[node], pods, workloads, assumed).scene()
+        scene_of(&[node], pods, workloads, assumed)
     }
 
     #[test]
@@ -529,10 +559,10 @@ mod tests {
             pod(3, 0, Some("local"), "Running"),
         ];
         let scene = scene(&[workload(false)], &pods, &HashMap::new());
-        let set = &scene.snapshot.gangs[0].sets[0];
+        let set = &scene.gangs["n/w"].sets[0];
         assert_eq!((set.min, set.settled), (11, 2));
         assert_eq!(set.pending.iter().map(|member| member.id.as_str()).collect::<Vec<_>>(), ["n/w-worker-2", "n/w-worker-10"]);
-        let node = &scene.snapshot.nodes[0];
+        let node = &scene.nodes["local"];
         assert_eq!(
             (node.used["cpu"], node.used["pods"], node.allocatable["pods"]),
             (1000, 2000, 110_000),
@@ -549,8 +579,8 @@ mod tests {
         });
         let node = Arc::new(serde_json::from_value(node).expect("a node"));
         let nobody = HashMap::new();
-        let scene = sight(&[node], &[], &[], &nobody).scene();
-        assert!(!scene.snapshot.nodes[0].is_known());
+        let scene = scene_of(&[node], &[], &[], &nobody);
+        assert!(!scene.nodes["new"].is_known());
         assert_eq!(scene.troubles["new"], "containerd did not start");
     }
 
@@ -558,10 +588,10 @@ mod tests {
     fn binds_that_are_on_their_way_count() {
         let assumed = HashMap::from([("p0".to_owned(), Assumed { node: "local".to_owned(), cards: Vec::new() })]);
         let scene = scene(&[workload(false)], &[pod(0, 1, None, "Pending")], &assumed);
-        let gang = &scene.snapshot.gangs[0];
+        let gang = &scene.gangs["n/w"];
         assert!(gang.sets[0].pending.is_empty());
         assert_eq!((gang.placed[0].node.as_str(), gang.placed[0].requests["cpu"]), ("local", 500));
-        assert_eq!(scene.snapshot.nodes[0].used["cpu"], 500);
+        assert_eq!(scene.nodes["local"].used["cpu"], 500);
     }
 
     #[test]
@@ -578,7 +608,7 @@ mod tests {
         let now = of_ada("w", json!(null));
         let runs = [pod(0, 1, Some("local"), "Running")];
         let known = |workloads: &[Arc<Workload>]| {
-            let gang = scene(workloads, &runs, &HashMap::new()).snapshot.gangs.remove(0);
+            let gang = Arc::clone(&scene(workloads, &runs, &HashMap::new()).gangs["n/w"]);
             (gang.run_ms, gang.run_basis)
         };
         assert_eq!(known(&[before, Arc::clone(&now)]), (Some(30_000), plan::Basis::Learned));
@@ -587,8 +617,8 @@ mod tests {
 
     #[test]
     fn suspended_workloads_are_left_out_and_strays_are_left_alone() {
-        assert!(scene(&[workload(true)], &[pod(0, 1, None, "Pending")], &HashMap::new()).snapshot.gangs.is_empty());
-        assert!(scene(&[], &[pod(0, 1, None, "Pending")], &HashMap::new()).snapshot.gangs.is_empty());
+        assert!(scene(&[workload(true)], &[pod(0, 1, None, "Pending")], &HashMap::new()).gangs.is_empty());
+        assert!(scene(&[], &[pod(0, 1, None, "Pending")], &HashMap::new()).gangs.is_empty());
     }
 
     #[test]
@@ -597,7 +627,6 @@ mod tests {
         bare.metadata.labels = None;
         bare.metadata.owner_references = None;
         let scene = scene(&[], &[Arc::new(bare)], &HashMap::new());
-        assert_eq!(scene.snapshot.gangs[0].queue, "default");
-        assert_eq!(scene.snapshot.gangs[0].id, "pod n/w-worker-0");
+        assert_eq!(scene.gangs["pod n/w-worker-0"].queue, "default");
     }
 }

@@ -55,14 +55,28 @@ impl Told {
     fn new(since: Instant) -> Self {
         Self { since, words: None, at: None, seen: true }
     }
+
+    /// When new words for this reason are due; first words after `first_after`.
+    fn due(&self, shown: Option<&Waiting>, reason: &str, first_after: Duration, now: Instant) -> Instant {
+        match self.words.as_ref().or(shown).map(|before| before.reason == reason) {
+            None => self.since + first_after,
+            Some(false) => self.at.map_or(now, |at| at + first_after),
+            Some(true) => self.at.map_or(now, |at| at + RETOLD_AFTER),
+        }
+    }
 }
 
 impl Telling {
-    /// Before the questions of a round in which so many wait.
-    pub(super) fn begin(&mut self, now: Instant, waiting: usize) {
+    /// Before the questions of a round in which so many wait; where it asks only about some, the
+    /// others are not forgotten after it.
+    pub(super) fn begin(&mut self, now: Instant, waiting: usize, some: bool) {
         self.now = Some(now);
-        self.told_after = if waiting > FEW_MAX { TOLD_AFTER } else { Duration::ZERO };
-        (self.count, self.pod_count, self.due_at) = (0, 0, None);
+        self.told_after = if is_few(waiting) { Duration::ZERO } else { TOLD_AFTER };
+        (self.count, self.pod_count) = (0, 0);
+        if some {
+            return;
+        }
+        self.due_at = None;
         for told in self.workloads.values_mut().chain(self.pods.values_mut()) {
             told.seen = false;
         }
@@ -79,6 +93,36 @@ impl Telling {
         self.due_at
     }
 
+    /// Whether words for this reason could be due for a Workload that shows those: asked before they
+    /// are put together.
+    pub(super) fn may_be_due(&mut self, uid: &str, shown: Option<&Waiting>, reason: &str) -> bool {
+        let now = self.now.unwrap_or_else(Instant::now);
+        let told = told(&mut self.workloads, uid, now);
+        if reason == reason::WAITING_FOR_EVICTIONS || shown.is_some_and(is_claim) {
+            return true;
+        }
+        let due = told.due(shown, reason, self.told_after, now);
+        self.is_turn(due, now, self.count)
+    }
+
+    /// The same for a pod.
+    pub(super) fn may_pod_be_due(&mut self, uid: &str) -> bool {
+        let now = self.now.unwrap_or_else(Instant::now);
+        let told = told(&mut self.pods, uid, now);
+        let due = told.at.map_or(told.since + self.told_after, |at| at + RETOLD_AFTER);
+        self.is_turn(due, now, self.pod_count)
+    }
+
+    /// Whether what is due then is to be said now, after so many words in this round.
+    fn is_turn(&mut self, due: Instant, now: Instant, count: usize) -> bool {
+        if due > now || count >= TOLD_PER_ROUND_MAX {
+            let due = due.max(now);
+            self.due_at = Some(self.due_at.map_or(due, |earlier| earlier.min(due)));
+            return false;
+        }
+        true
+    }
+
     /// Whether these words are to be written now into the status of a Workload that shows those, or
     /// shown ones be taken away; if so they count as written.
     pub(super) fn is_due(&mut self, uid: &str, shown: Option<&Waiting>, words: Option<&Waiting>) -> bool {
@@ -86,11 +130,7 @@ impl Telling {
             return false;
         }
         let now = self.now.unwrap_or_else(Instant::now);
-        if !self.workloads.contains_key(uid) {
-            self.workloads.insert(uid.to_owned(), Told::new(now));
-        }
-        let told = self.workloads.get_mut(uid).expect("it was just put there");
-        told.seen = true;
+        let told = told(&mut self.workloads, uid, now);
         if shown == words || (words.is_some() && told.words.as_ref() == words) {
             return false;
         }
@@ -105,15 +145,7 @@ impl Telling {
             }
             // A restart of the server reads from these words whom others are stopped for.
             Some(words) if is_claim(words) || shown.is_some_and(is_claim) => (now, false),
-            Some(words) => {
-                let same = told.words.as_ref().or(shown).map(|before| before.reason == words.reason);
-                let due = match same {
-                    None => told.since + self.told_after,
-                    Some(false) => told.at.map_or(now, |at| at + self.told_after),
-                    Some(true) => told.at.map_or(now, |at| at + RETOLD_AFTER),
-                };
-                (due, true)
-            }
+            Some(words) => (told.due(shown, &words.reason, self.told_after, now), true),
         };
         if due > now || (limited && self.count >= TOLD_PER_ROUND_MAX) {
             let due = due.max(now);
@@ -129,20 +161,12 @@ impl Telling {
     /// Whether a pod that waits, and does not say so as it should, is to be told now; if so it
     /// counts as told.
     pub(super) fn is_pod_due(&mut self, uid: &str) -> bool {
-        let now = self.now.unwrap_or_else(Instant::now);
-        if !self.pods.contains_key(uid) {
-            self.pods.insert(uid.to_owned(), Told::new(now));
-        }
-        let told = self.pods.get_mut(uid).expect("it was just put there");
-        told.seen = true;
-        let due = told.at.map_or(told.since + self.told_after, |at| at + RETOLD_AFTER);
-        if due > now || self.pod_count >= TOLD_PER_ROUND_MAX {
-            let due = due.max(now);
-            self.due_at = Some(self.due_at.map_or(due, |earlier| earlier.min(due)));
+        if !self.may_pod_be_due(uid) {
             return false;
         }
+        let now = self.now.unwrap_or_else(Instant::now);
         self.pod_count += 1;
-        told.at = Some(now);
+        told(&mut self.pods, uid, now).at = Some(now);
         true
     }
 
@@ -154,7 +178,23 @@ impl Telling {
     }
 }
 
-fn is_claim(words: &Waiting) -> bool {
+/// What was told to this one, which is asked about now.
+fn told<'t>(all: &'t mut HashMap<String, Told>, uid: &str, now: Instant) -> &'t mut Told {
+    if !all.contains_key(uid) {
+        all.insert(uid.to_owned(), Told::new(now));
+    }
+    let told = all.get_mut(uid).expect("it was just put there");
+    told.seen = true;
+    told
+}
+
+/// Whether everybody is told at once where so many wait.
+pub(super) fn is_few(waiting: usize) -> bool {
+    waiting <= FEW_MAX
+}
+
+/// Whether these words say that others are being stopped.
+pub(super) fn is_claim(words: &Waiting) -> bool {
     words.reason == reason::WAITING_FOR_EVICTIONS
 }
 
@@ -167,7 +207,7 @@ mod tests {
     }
 
     fn round(telling: &mut Telling, at: Instant, shown: Option<&Waiting>, words: Option<&Waiting>) -> bool {
-        telling.begin(at, FEW_MAX + 1);
+        telling.begin(at, FEW_MAX + 1, false);
         let due = telling.is_due("u", shown, words);
         telling.end();
         due
@@ -192,7 +232,7 @@ mod tests {
     #[test]
     fn where_few_wait_they_are_told_at_once() {
         let (mut telling, start) = (Telling::default(), Instant::now());
-        telling.begin(start, FEW_MAX);
+        telling.begin(start, FEW_MAX, false);
         assert!(telling.is_due("u", None, Some(&words("QueueLimit", 1))) && telling.is_pod_due("p"));
         assert!(telling.is_due("u", Some(&words("QueueLimit", 1)), Some(&words("BehindOthers", 1))));
         assert!(!telling.is_due("u", Some(&words("BehindOthers", 1)), Some(&words("BehindOthers", 2))), "only the position changed");
@@ -225,7 +265,7 @@ mod tests {
         let (mut telling, start) = (Telling::default(), Instant::now());
         let told = words("QueueLimit", 1);
         let mut ask = |at: Instant| {
-            telling.begin(at, TOLD_PER_ROUND_MAX * 2);
+            telling.begin(at, TOLD_PER_ROUND_MAX * 2, false);
             let due = (0..TOLD_PER_ROUND_MAX * 2).filter(|number| telling.is_due(&number.to_string(), None, Some(&told))).count();
             let pods = (0..TOLD_PER_ROUND_MAX * 2).filter(|number| telling.is_pod_due(&number.to_string())).count();
             telling.end();

@@ -1,6 +1,6 @@
 //! What pools and queues say of themselves, summed up from a round.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use fermion_api::ai::Workload;
 use fermion_api::ai::workload::Phase;
@@ -17,24 +17,32 @@ fn quantities(amounts: plan::Amounts) -> BTreeMap<String, String> {
     amounts.into_iter().map(|(name, amount)| (name.clone(), quantity::format(&name, amount))).collect()
 }
 
-/// The status of a pool with these nodes.
-pub(super) fn pool(pool: &Pool, nodes: &[plan::Node], now: Timestamp) -> PoolStatus {
-    let name = pool.name_any();
-    let mut status = pool.status.clone().unwrap_or_default();
-    let ready: Vec<_> = nodes.iter().filter(|node| node.pool == name && node.ready).collect();
-    let mut capacity = plan::Amounts::new();
-    let mut allocated = plan::Amounts::new();
-    for node in &ready {
-        pod::add(&mut capacity, &node.allocatable);
-        pod::add(&mut allocated, &node.used);
+/// The status of each pool with these nodes.
+pub(super) fn pools<'n>(pools: &[Arc<Pool>], nodes: impl Iterator<Item = &'n plan::Node>, now: Timestamp) -> Vec<(Arc<Pool>, PoolStatus)> {
+    let mut of_pool: HashMap<&str, (usize, plan::Amounts, plan::Amounts)> = HashMap::new();
+    for node in nodes.filter(|node| node.ready) {
+        let (count, capacity, allocated) = of_pool.entry(&node.pool).or_default();
+        *count += 1;
+        pod::add(capacity, &node.allocatable);
+        pod::add(allocated, &node.used);
     }
+    let status = |pool: &Arc<Pool>| {
+        let (ready, capacity, allocated) = of_pool.remove(pool.name_any().as_str()).unwrap_or_default();
+        (Arc::clone(pool), self::pool(pool, ready, capacity, allocated, now))
+    };
+    pools.iter().map(status).collect()
+}
+
+/// The status of a pool with so many ready nodes, of which so much is there and given out.
+fn pool(pool: &Pool, ready: usize, capacity: plan::Amounts, allocated: plan::Amounts, now: Timestamp) -> PoolStatus {
+    let mut status = pool.status.clone().unwrap_or_default();
     let free = capacity.iter().map(|(name, amount)| (name.clone(), amount.saturating_sub(allocated.get(name).copied().unwrap_or(0))));
     status.free = quantities(free.collect());
     status.capacity = quantities(capacity);
     status.allocated = quantities(allocated);
-    status.nodes = i32::try_from(ready.len()).unwrap_or(i32::MAX);
+    status.nodes = i32::try_from(ready).unwrap_or(i32::MAX);
     status.observed_generation = pool.metadata.generation;
-    let (holds, why, message) = match ready.len() {
+    let (holds, why, message) = match ready {
         0 => (false, reason::NO_READY_NODE, "no node of it is ready".to_owned()),
         1 => (true, reason::READY, "1 node is ready".to_owned()),
         count => (true, reason::READY, format!("{count} nodes are ready")),
@@ -43,24 +51,43 @@ pub(super) fn pool(pool: &Pool, nodes: &[plan::Node], now: Timestamp) -> PoolSta
     status
 }
 
-/// The status of a queue with these workloads and waiting gangs.
-pub(super) fn queue(queue: &Queue, workloads: &[Arc<Workload>], waits: &[plan::Waiting]) -> QueueStatus {
-    let name = queue.name_any();
-    let mut status = queue.status.clone().unwrap_or_default();
-    let has_place = |workload: &&Arc<Workload>| {
-        let phase = workload.status.as_ref().map(|status| status.phase).unwrap_or_default();
-        workload.spec.queue == name && matches!(phase, Phase::Admitted | Phase::Running)
-    };
-    let number = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
-    let mut used = plan::Amounts::new();
-    for requests in workloads.iter().filter(has_place).filter_map(|workload| Some(&workload.status.as_ref()?.requests)) {
-        // What a controller wrote can be read; anything else is no amount.
-        let amounts = requests.iter().filter_map(|(name, amount)| Some((name.clone(), quantity::parse(amount).ok()?)));
-        pod::add(&mut used, &amounts.collect());
+/// What a queue has.
+#[derive(Default)]
+struct Share {
+    used: plan::Amounts,
+    admitted: usize,
+    pending: usize,
+}
+
+/// The status of each queue with these workloads and waiting gangs.
+pub(super) fn queues(queues: &[Arc<Queue>], workloads: &[Arc<Workload>], waits: &[plan::Waiting]) -> Vec<(Arc<Queue>, QueueStatus)> {
+    let mut shares: HashMap<&str, Share> = HashMap::new();
+    for waiting in waits {
+        shares.entry(&waiting.queue).or_default().pending += 1;
     }
-    status.used = quantities(used);
-    status.pending = number(waits.iter().filter(|waiting| waiting.queue == name).count());
-    status.admitted = number(workloads.iter().filter(has_place).count());
+    for workload in workloads {
+        let Some(status) = workload.status.as_ref().filter(|status| matches!(status.phase, Phase::Admitted | Phase::Running)) else {
+            continue;
+        };
+        let share = shares.entry(&workload.spec.queue).or_default();
+        share.admitted += 1;
+        // What a controller wrote can be read; anything else is no amount.
+        let amounts = status.requests.iter().filter_map(|(name, amount)| Some((name.clone(), quantity::parse(amount).ok()?)));
+        pod::add(&mut share.used, &amounts.collect());
+    }
+    let status = |queue: &Arc<Queue>| {
+        let share = shares.remove(queue.name_any().as_str()).unwrap_or_default();
+        (Arc::clone(queue), self::queue(queue, share))
+    };
+    queues.iter().map(status).collect()
+}
+
+fn queue(queue: &Queue, share: Share) -> QueueStatus {
+    let mut status = queue.status.clone().unwrap_or_default();
+    let number = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
+    status.used = quantities(share.used);
+    status.pending = number(share.pending);
+    status.admitted = number(share.admitted);
     status.observed_generation = queue.metadata.generation;
     status
 }
@@ -87,7 +114,7 @@ mod tests {
             workload("q", "Pending", "8"),
             workload("other", "Running", "16"),
         ];
-        let status = super::queue(&queue, &workloads, &[]);
+        let (_, status) = super::queues(&[Arc::new(queue)], &workloads, &[]).remove(0);
         assert_eq!((status.admitted, status.used["cpu"].as_str()), (2, "2500m"));
     }
 
@@ -104,7 +131,8 @@ mod tests {
             used: [("cpu".to_owned(), 1500)].into(),
             ..plan::Node::default()
         };
-        let status = pool(&object, &[node("a", true), node("b", false)], Timestamp::UNIX_EPOCH);
+        let nodes = [node("a", true), node("b", false)];
+        let (_, status) = pools(&[Arc::new(object)], nodes.iter(), Timestamp::UNIX_EPOCH).remove(0);
         assert_eq!((status.nodes, status.capacity["cpu"].as_str(), status.free["cpu"].as_str()), (1, "4", "2500m"));
         assert!(conditions::holds(&status.conditions, "Ready"));
     }
