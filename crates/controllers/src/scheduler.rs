@@ -8,6 +8,7 @@ mod affinity;
 mod cards;
 mod eviction;
 mod keeper;
+mod order;
 mod rules;
 mod run_times;
 mod sentence;
@@ -42,6 +43,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use self::keeper::Keeper;
+use self::order::Order;
 use self::snapshot::Assumed;
 pub(crate) use self::snapshot::is_ready;
 use self::telling::Telling;
@@ -109,7 +111,16 @@ struct Runner {
     sums_due: bool,
     /// What is being written.
     writes: Writes,
+    /// Binds that wait until others were told to stop.
+    order: Order<Bind>,
     counts: Counts,
+}
+
+/// A pod that is given a place, and what of its cards is written there.
+struct Bind {
+    pod: Arc<Pod>,
+    node: String,
+    cards: Option<String>,
 }
 
 /// Copies of what rules.
@@ -194,6 +205,7 @@ pub(crate) async fn run(client: Client, caches: Caches, nodes: Cache<Node>, opti
         summed: None,
         sums_due: false,
         writes: Writes::default(),
+        order: Order::default(),
         counts: options.counts,
     };
     futures::future::join(Box::pin(watches), Box::pin(runner.rounds(options.sweep, shutdown))).await;
@@ -216,7 +228,7 @@ impl Runner {
             }
         }
         while !shutdown.is_requested() {
-            self.round().await;
+            self.round();
             let due = Instant::now() + self.next_due(sweep);
             loop {
                 tokio::select! {
@@ -250,7 +262,7 @@ impl Runner {
         self.telling.due_at().map_or(wait, |at| wait.min(at.saturating_duration_since(Instant::now()).max(GATHER)))
     }
 
-    async fn round(&mut self) {
+    fn round(&mut self) {
         while let Some(done) = self.writes.done() {
             self.settle(done);
         }
@@ -266,7 +278,7 @@ impl Runner {
         if news == News::Nothing && !is_old && !self.unfinished {
             self.claims = Some(claims);
         } else {
-            self.decide(&news, &evicted, &claims).await;
+            self.decide(&news, &evicted, &claims);
             is_new = true;
         }
         if self.is_loud() && (is_new || self.telling.due_at().is_some_and(|at| at <= Instant::now())) {
@@ -283,7 +295,7 @@ impl Runner {
     }
 
     /// Plans on what is in view, and does what is planned.
-    async fn decide(&mut self, news: &News, evicted: &HashSet<String>, claims: &HashSet<String>) {
+    fn decide(&mut self, news: &News, evicted: &HashSet<String>, claims: &HashSet<String>) {
         let mut clock = self.counts.clock();
         let begun = Instant::now();
         let pause = self.loud.map_or(Duration::ZERO, |(_, took)| LOUD_INTERVAL.max(took * LOUD_PART));
@@ -302,11 +314,9 @@ impl Runner {
         self.planned_at = Some(Instant::now());
         let evicting = plan.waits.iter().filter(|waiting| matches!(waiting.wait, Wait::Evicting { .. }));
         self.claims = Some(evicting.map(|waiting| waiting.gang.clone()).collect());
-        // Binds count on what is stopped: without that they could take somebody beyond a limit.
-        self.unfinished = !self.evict(&plan).await;
-        if !self.unfinished {
-            self.bind(&plan);
-        }
+        self.unfinished = false;
+        self.evict(&plan);
+        self.bind(&plan);
         clock.passed(Step::Act);
         self.waits = plan.waits;
         self.loud = if loud { Some((Instant::now(), took)) } else { self.loud };
@@ -324,13 +334,10 @@ impl Runner {
     /// What became of a write.
     fn settle(&mut self, done: Done) {
         match done {
+            Done::Evicted { number, kept } => self.evicted(number, &kept),
             Done::Bound { pod, answer } => {
                 let Err(error) = answer else { return };
-                if let Some(uid) = &pod.metadata.uid {
-                    self.assumed.remove(uid);
-                    self.sent.remove(uid);
-                }
-                self.view.touch(key(&*pod));
+                self.forget_bind(&pod);
                 self.unfinished = true;
                 match &error {
                     // Gone, or bound by then: the cache will say.
@@ -390,12 +397,27 @@ impl Runner {
                 self.sent.insert(uid.clone(), (key(&*pod), Instant::now()));
                 self.view.touch(key(&*pod));
             }
-            let (client, node) = (self.client.clone(), bind.node.clone());
-            self.writes.add(async move {
-                let answer = bind_pod(client, &pod, &node, cards).await;
-                Done::Bound { pod, answer }
-            });
+            if let Some(bind) = self.order.put(Bind { pod, node: bind.node.clone(), cards }) {
+                self.send_bind(bind);
+            }
         }
+    }
+
+    fn send_bind(&mut self, bind: Bind) {
+        let client = self.client.clone();
+        self.writes.add(async move {
+            let answer = bind_pod(client, &bind.pod, &bind.node, bind.cards).await;
+            Done::Bound { pod: bind.pod, answer }
+        });
+    }
+
+    /// Plans from now on as if this pod had not been given a place.
+    fn forget_bind(&mut self, pod: &Pod) {
+        if let Some(uid) = &pod.metadata.uid {
+            self.assumed.remove(uid);
+            self.sent.remove(uid);
+        }
+        self.view.touch(key(pod));
     }
 
     /// The Workload of a gang.

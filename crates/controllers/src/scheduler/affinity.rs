@@ -369,7 +369,7 @@ mod tests {
         let gang = |name: &str| Gang { id: name.into(), queue: "q".into(), ..Gang::default() };
         let members = pods.iter().map(|pod| (pod.name_any(), Arc::new(pod.clone()))).collect();
         let gangs = ["one", "three", "two"].map(|name| (name.to_owned(), Arc::new(gang(name)))).into();
-        let scene = Scene { members, gangs, ..Scene::default() };
+        let scene = Scene { gangs, members, ..Scene::default() };
         let bind = |name: &str, node: &str| Bind { gang: name.into(), member: name.into(), node: node.into(), cards: Vec::new() };
         let mut plan = Plan { binds: vec![bind("one", "a1"), bind("two", "a2"), bind("three", "b1")], ..Plan::default() };
         let around = Neighbours::of(&nodes, &[], pods.iter().map(|pod| (pod, None))).expect("they demand something");

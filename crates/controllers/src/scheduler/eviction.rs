@@ -2,67 +2,87 @@
 //! each with its own grace period, in which it can save what it did. The Workload's controller
 //! makes them anew, so it waits for a place and starts again by itself.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use fermion_api::ai::Workload;
 use fermion_api::{conditions, reason};
 use fermion_scheduler::{Cause, Eviction, Plan};
-use futures::StreamExt as _;
+use futures::{FutureExt as _, StreamExt as _};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::Api;
 use kube::{Client, ResourceExt as _};
 use tokio::time::Instant;
 
-use super::writes::REQUESTS_AT_ONCE;
+use super::writes::{Done, REQUESTS_AT_ONCE};
 use super::{Runner, log};
 use crate::cache::key;
 use crate::error::{Error, chain, describe};
-use crate::events::Notice;
+use crate::events::{Notice, Recorder};
 use crate::status;
 use crate::workload::{EVICTED, remove};
 
-/// How many are being stopped at the same time.
-const EVICTIONS_AT_ONCE: usize = 32;
-
 impl Runner {
-    /// What is to be done for each who has to stop.
-    fn evictions(&self, plan: &Plan) -> Vec<impl Future<Output = (Vec<Arc<Pod>>, bool)> + Send + 'static> {
-        let scene = self.view.scene();
-        let told = |eviction: &Eviction| {
-            let workload = self.workload(&eviction.gang)?;
-            let pods: Vec<Arc<Pod>> = eviction.members.iter().filter_map(|member| scene.members.get(member)).map(Arc::clone).collect();
-            let notice = Notice::normal(code(eviction.cause), sentence(eviction));
-            let (client, recorder, whole) = (self.client.clone(), self.recorder.clone(), eviction.whole.then(|| eviction.clone()));
-            Some(async move {
-                if let Some(eviction) = whole
-                    && let Err(error) = tell_evicted(client.clone(), &workload, &eviction).await
-                {
-                    log(&describe(&*workload), &error);
-                    return (Vec::new(), false);
-                }
-                recorder.tell(&*workload, &[notice]).await;
-                stop(client, pods).await
-            })
-        };
-        plan.evictions.iter().filter_map(told).collect()
+    /// Stops those who have to stop for others. From now on they are planned with as if they had been told;
+    /// who could not be told is decided on anew.
+    pub(super) fn evict(&mut self, plan: &Plan) {
+        for eviction in &plan.evictions {
+            let Some(workload) = self.workload(&eviction.gang) else { continue };
+            let members = &self.view.scene().members;
+            let pods: Vec<Arc<Pod>> = eviction.members.iter().filter_map(|member| members.get(member)).map(Arc::clone).collect();
+            for pod in &pods {
+                self.view.touch(key(&**pod));
+                self.evicted.extend(pod.metadata.uid.clone().map(|uid| (uid, (key(&**pod), Instant::now()))));
+            }
+            let number = self.order.begin();
+            let all = pods.clone();
+            let told = tell_and_stop(self.client.clone(), self.recorder.clone(), workload, pods, eviction.clone());
+            // What panicked has told nobody, as far as is known; what waits for it has to hear of it.
+            let told = AssertUnwindSafe(told).catch_unwind().map(|kept| kept.unwrap_or(all));
+            self.writes.add(told.map(move |kept| Done::Evicted { number, kept }));
+        }
     }
 
-    /// Stops those who have to stop for others. One that cannot be told now is decided on anew in
-    /// the next round. Answers whether all were told.
-    pub(super) async fn evict(&mut self, plan: &Plan) -> bool {
-        let all = self.evictions(plan);
-        let outcomes: Vec<_> = futures::stream::iter(all).buffer_unordered(EVICTIONS_AT_ONCE).collect().await;
-        let mut all = true;
-        for (stopped, told) in outcomes {
-            all &= told;
-            for pod in stopped {
-                self.view.touch(key(&*pod));
-                self.evicted.extend(pod.metadata.uid.clone().map(|uid| (uid, (key(&*pod), Instant::now()))));
+    /// One was told to stop, or could not be: then what counted on that is decided on anew.
+    pub(super) fn evicted(&mut self, number: u64, kept: &[Arc<Pod>]) {
+        if !kept.is_empty() {
+            self.unfinished = true;
+            for pod in kept {
+                self.view.touch(key(&**pod));
+                self.evicted.retain(|uid, _| pod.metadata.uid.as_ref() != Some(uid));
+            }
+            for bind in self.order.failed(number) {
+                self.forget_bind(&bind.pod);
             }
         }
-        all
+        for bind in self.order.ended(number) {
+            let given = bind.pod.metadata.uid.as_ref().and_then(|uid| self.assumed.get(uid));
+            if given.is_some_and(|given| given.node == bind.node) {
+                self.send_bind(bind);
+            }
+        }
     }
+}
+
+/// Says of somebody that they stop, and stops their pods. Answers which could not be.
+async fn tell_and_stop(
+    client: Client,
+    recorder: Recorder,
+    workload: Arc<Workload>,
+    pods: Vec<Arc<Pod>>,
+    eviction: Eviction,
+) -> Vec<Arc<Pod>> {
+    // Its controller reads there why the pods end.
+    if eviction.whole
+        && let Err(error) = tell_evicted(client.clone(), &workload, &eviction).await
+    {
+        log(&describe(&*workload), &error);
+        return pods;
+    }
+    let notices = [Notice::normal(code(eviction.cause), sentence(&eviction))];
+    let ((), kept) = futures::future::join(recorder.tell(&*workload, &notices), stop(client, pods)).await;
+    kept
 }
 
 /// Says in the status of a Workload that it was stopped and why.
@@ -74,28 +94,19 @@ async fn tell_evicted(client: Client, workload: &Workload, eviction: &Eviction) 
     status::write(&api, workload, workload.status.as_ref(), &new).await.map(drop)
 }
 
-/// Stops pods. Answers which were told so, and whether all were.
-async fn stop(client: Client, pods: Vec<Arc<Pod>>) -> (Vec<Arc<Pod>>, bool) {
+/// Stops pods. Answers which could not be.
+async fn stop(client: Client, pods: Vec<Arc<Pod>>) -> Vec<Arc<Pod>> {
     let send = |pod: Arc<Pod>| {
         let client = client.clone();
         async move {
             let api: Api<Pod> = Api::namespaced(client, &pod.namespace().unwrap_or_default());
-            let answer = remove(&api, &pod).await;
-            (pod, answer)
+            let error = remove(&api, &pod).await.err()?;
+            tracing::warn!(pod = describe(&*pod), error = chain(&error), "cannot stop a pod for others; trying again");
+            Some(pod)
         }
     };
-    let (mut stopped, mut all) = (Vec::new(), true);
-    let mut answers = futures::stream::iter(pods).map(send).buffer_unordered(REQUESTS_AT_ONCE);
-    while let Some((pod, answer)) = answers.next().await {
-        match answer {
-            Ok(()) => stopped.push(pod),
-            Err(error) => {
-                tracing::warn!(pod = describe(&*pod), error = chain(&error), "cannot stop a pod for others; trying again");
-                all = false;
-            }
-        }
-    }
-    (stopped, all)
+    let answers = futures::stream::iter(pods).map(send).buffer_unordered(REQUESTS_AT_ONCE);
+    answers.filter_map(std::future::ready).collect().await
 }
 
 fn code(cause: Cause) -> &'static str {

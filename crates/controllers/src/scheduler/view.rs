@@ -274,6 +274,12 @@ impl View {
         answer(&self.sight(own, &pods, &workloads, &nodes))
     }
 
+    /// What a look at everything shows, as a controller that has just started would see it.
+    fn scene_from_nothing(&self, own: Own<'_>) -> Scene {
+        let (pods, workloads, nodes) = (self.copies.pods.all(), self.copies.workloads.all(), self.copies.nodes.all());
+        self.sight(own, &pods, &workloads, &nodes).scene()
+    }
+
     fn sight<'s>(&'s self, own: Own<'s>, pods: &'s [Arc<Pod>], workloads: &'s [Arc<Workload>], nodes: &'s [Arc<Node>]) -> Sight<'s> {
         Sight {
             queues: &self.ruled.queues,
@@ -356,7 +362,7 @@ impl View {
     fn is_as_from_nothing(&mut self, own: Own<'_>) -> bool {
         // Changes that came in meanwhile are for the next round.
         let newer = !self.collected.pods.is_empty() || !self.collected.workloads.is_empty() || !self.collected.nodes.is_empty();
-        let whole = self.with_sight(own, |sight| sight.scene());
+        let whole = self.scene_from_nothing(own);
         let newer = newer || !self.collected.pods.is_empty() || !self.collected.workloads.is_empty() || !self.collected.nodes.is_empty();
         let same = newer || (whole.gangs == self.scene.gangs && whole.nodes == self.scene.nodes && whole.troubles == self.scene.troubles);
         if !same {
@@ -784,7 +790,7 @@ mod tests {
                 }
             }
             Event::Queue { name, pool, limit } => {
-                let limit = limit.map(|limit| json!({"cpu": limit.to_string()})).unwrap_or_else(|| json!({}));
+                let limit = limit.map_or_else(|| json!({}), |limit| json!({"cpu": limit.to_string()}));
                 copies.queues.apply(object(json!({
                     "apiVersion": "compute.fermion.dev/v1alpha1", "kind": "Queue", "metadata": {"name": format!("q{name}")},
                     "spec": {"pool": format!("pool{pool}"), "limit": limit},
@@ -829,7 +835,7 @@ mod tests {
                 }
                 known.now = known.now.checked_add(jiff::SignedDuration::from_millis(1)).expect("in range");
                 let news = view.update(known.own());
-                let whole = view.with_sight(known.own(), |sight| sight.scene());
+                let whole = view.scene_from_nothing(known.own());
                 let kept = view.scene();
                 prop_assert_eq!(&kept.gangs, &whole.gangs);
                 prop_assert_eq!(&kept.nodes, &whole.nodes);

@@ -1,7 +1,7 @@
 //! What the scheduler writes while it goes on planning.
 //!
 //! A write takes as long as the disk does. What it says is remembered where plans are made, so the next
-//! one need not wait for it; only who stops for others is waited for.
+//! one need not wait for it.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -19,9 +19,22 @@ pub(super) const REQUESTS_AT_ONCE: usize = 128;
 
 /// What was written, or could not be.
 pub(super) enum Done {
-    Bound { pod: Arc<Pod>, answer: Result<(), kube::Error> },
-    ToldWorkload { workload: Arc<Workload>, answer: Result<(), Error> },
-    ToldPod { answer: Result<(), Error> },
+    /// Somebody was told to stop for others, but for these pods.
+    Evicted {
+        number: u64,
+        kept: Vec<Arc<Pod>>,
+    },
+    Bound {
+        pod: Arc<Pod>,
+        answer: Result<(), kube::Error>,
+    },
+    ToldWorkload {
+        workload: Arc<Workload>,
+        answer: Result<(), Error>,
+    },
+    ToldPod {
+        answer: Result<(), Error>,
+    },
     Summed,
 }
 
