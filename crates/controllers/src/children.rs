@@ -24,13 +24,13 @@ pub(crate) struct Child {
     pub spec: WorkloadSpec,
 }
 
-/// What the scheduler is told of a Workload: what its owner was told, and a time limit as the
-/// longest that it can run.
+/// What the scheduler is told of a Workload: what its owner was told, but no run time beyond its
+/// time limit.
 pub(crate) fn scheduling(told: &Scheduling, max_duration: Option<&str>) -> Scheduling {
     let limit = max_duration.and_then(|text| Some((duration::parse(text).ok()?, text)));
     let mut scheduling = told.clone();
     if let Some((limit, text)) = limit
-        && scheduling.run_time().is_none_or(|declared| declared > limit)
+        && scheduling.run_time().is_some_and(|declared| declared > limit)
     {
         scheduling.run_time = Some(text.to_owned());
     }
@@ -99,8 +99,8 @@ mod tests {
         let told = |run_time: Option<&str>| Scheduling { run_time: run_time.map(str::to_owned), urgent: true, ..Scheduling::default() };
         for (declared, limit, expected) in [
             (None, None, None),
+            (None, Some("3h"), None),
             (Some("2h"), None, Some("2h")),
-            (None, Some("3h"), Some("3h")),
             (Some("2h"), Some("3h"), Some("2h")),
             (Some("1d"), Some("3h"), Some("3h")),
         ] {

@@ -62,6 +62,11 @@ pub struct WorkloadSpec {
     /// fails and its pods are stopped. In a queue with a time limit, that limit when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_duration: Option<String>,
+    /// The time limit that the owner keeps by itself, such as the `runPolicy.maxDuration` of a
+    /// TrainingJob. Nothing is stopped by it here; where no run time is declared or learned, the
+    /// scheduler expects the end by it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner_max_duration: Option<String>,
     /// What the scheduler should know of it.
     #[serde(default, skip_serializing_if = "Scheduling::is_default")]
     pub scheduling: Scheduling,
@@ -303,6 +308,7 @@ impl Rules for Workload {
         let mut problems = Vec::new();
         checks::priority(self.spec.priority, &mut problems);
         checks::span("spec.maxDuration", self.spec.max_duration.as_deref(), &mut problems);
+        checks::span("spec.ownerMaxDuration", self.spec.owner_max_duration.as_deref(), &mut problems);
         scheduling::check(&self.spec.scheduling, &mut problems);
         let sets = &self.spec.pod_sets;
         if sets.is_empty() || sets.len() > POD_SETS_MAX {

@@ -214,6 +214,7 @@ fn workload(seen: &Seen<'_>) -> (WorkloadSpec, bool) {
         environment: EnvironmentKind::Development,
         // The environment keeps its limit itself, by stopping.
         max_duration: None,
+        owner_max_duration: environment.spec.max_duration.clone(),
         scheduling: render::scheduling(environment),
         closed: None,
     };

@@ -76,6 +76,7 @@ pub(super) fn decide(seen: &Seen<'_>) -> Decision {
         ended_pods: EndedPods::Replace,
         environment: EnvironmentKind::Inference,
         max_duration: None,
+        owner_max_duration: None,
         scheduling: spec.scheduling.clone(),
         closed: None,
     };

@@ -108,7 +108,8 @@ impl RunTimes {
         if let Some(declared) = workload.spec.scheduling.run_time() {
             return Some((i64::try_from(declared.as_millis()).ok()?, Basis::Declared));
         }
-        let limit = workload.spec.max_duration.as_deref().and_then(|text| duration::parse(text).ok());
+        let limits = [&workload.spec.max_duration, &workload.spec.owner_max_duration];
+        let limit = limits.into_iter().flatten().filter_map(|text| duration::parse(text).ok()).min();
         let limit = limit.and_then(|limit| i64::try_from(limit.as_millis()).ok());
         let learned = self.learned(workload).filter(|run_ms| ran_ms.is_none_or(|ran_ms| ran_ms < *run_ms));
         match (learned, limit) {
@@ -220,6 +221,9 @@ mod tests {
         assert_eq!(of(json!({"maxDuration": "10s"}), None), Some((10_000, Basis::Limit)));
         assert_eq!(of(json!({"maxDuration": "1h"}), Some(29_999)), Some((30_000, Basis::Learned)));
         assert_eq!(of(json!({"maxDuration": "1h"}), Some(30_000)), Some((3_600_000, Basis::Limit)));
+        assert_eq!(of(json!({"ownerMaxDuration": "1h"}), None), Some((30_000, Basis::Learned)));
+        assert_eq!(of(json!({"ownerMaxDuration": "10s"}), None), Some((10_000, Basis::Limit)));
+        assert_eq!(of(json!({"maxDuration": "1h", "ownerMaxDuration": "2h"}), Some(30_000)), Some((3_600_000, Basis::Limit)));
         assert_eq!(of(json!({}), Some(30_000)), None);
     }
 

@@ -365,6 +365,7 @@ impl Step<'_> {
             environment: EnvironmentKind::Training,
             // The job keeps its limit itself: time while it is suspended does not count.
             max_duration: None,
+            owner_max_duration: job.spec.run_policy.max_duration.clone(),
             scheduling: render::scheduling(job),
             closed,
         };

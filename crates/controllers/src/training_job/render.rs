@@ -129,8 +129,7 @@ fn tell(spec: &mut PodSpec, variables: &[(String, String)]) {
     }
 }
 
-/// What the scheduler is told of a job. Without a declared run time, the time limit is the best
-/// guess there is.
+/// What the scheduler is told of a job.
 pub(super) fn scheduling(job: &TrainingJob) -> Scheduling {
     children::scheduling(&job.spec.scheduling, job.spec.run_policy.max_duration.as_deref())
 }

@@ -1,8 +1,9 @@
 use fermion_api::ai::Workload;
+use fermion_api::ai::workload::EstimateBasis;
 use fermion_api::compute::{Pool, Queue};
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
-use kube::api::{DeleteParams, PostParams};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use serde_json::json;
 
 use crate::stage::{Stage, phase, template};
@@ -87,4 +88,40 @@ async fn a_pod_that_is_taken_away_is_made_again() {
     stage.delete::<Pod>("steady-worker-0", &DeleteParams::default()).await;
     let second = stage.until::<Pod>("steady-worker-0", |pod| phase(pod) == "Running" && pod.metadata.uid != first.metadata.uid).await;
     assert!(second.metadata.deletion_timestamp.is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_limit_does_not_hide_what_was_learned_of_earlier_jobs() {
+    let stage = Stage::new().await;
+    // Ran for an hour, long ago.
+    let spec =
+        json!({"environment": "Training", "suspend": true, "podSets": [{"name": "worker", "replicas": 1, "template": template("3")}]});
+    stage.create_of("ada", "Workload", "past", spec).await;
+    let ended =
+        json!({"type": "Admitted", "status": "False", "reason": "Succeeded", "message": "", "lastTransitionTime": "2026-01-01T01:00:00Z"});
+    let status = json!({"status": {"phase": "Succeeded", "admittedAt": "2026-01-01T00:00:00Z", "conditions": [ended]}});
+    stage.api::<Workload>().patch_status("past", &PatchParams::default(), &Patch::Merge(status)).await.expect("written");
+
+    let job =
+        |limit: &str| json!({"roles": [{"name": "worker", "replicas": 1, "template": template("3")}], "runPolicy": {"maxDuration": limit}});
+    stage.create_of("ada", "TrainingJob", "first", job("8h")).await;
+    stage.until::<Pod>("first-worker-0", |pod| phase(pod) == "Running").await;
+    stage.create_of("ada", "TrainingJob", "second", job("8h")).await;
+    let workload = stage.until("second", |workload: &Workload| estimate(workload).is_some()).await;
+    assert_eq!(estimate(&workload), Some(EstimateBasis::LearnedRunTimes));
+    assert_eq!(workload.spec.owner_max_duration.as_deref(), Some("8h"));
+
+    // Of work of somebody else nothing is known but its limit.
+    stage.delete::<fermion_api::ai::TrainingJob>("first", &DeleteParams::default()).await;
+    stage.delete::<fermion_api::ai::TrainingJob>("second", &DeleteParams::default()).await;
+    stage.until_gone::<Pod>("second-worker-0").await;
+    stage.create_of("bob", "TrainingJob", "third", job("8h")).await;
+    stage.until::<Pod>("third-worker-0", |pod| phase(pod) == "Running").await;
+    stage.create_of("ada", "TrainingJob", "fourth", job("8h")).await;
+    let workload = stage.until("fourth", |workload: &Workload| estimate(workload).is_some()).await;
+    assert_eq!(estimate(&workload), Some(EstimateBasis::TimeLimits));
+}
+
+fn estimate(workload: &Workload) -> Option<EstimateBasis> {
+    workload.status.as_ref()?.waiting.as_ref()?.estimate_basis
 }

@@ -118,11 +118,19 @@ impl Stage {
 
     /// Makes an object of ours in the test's namespace.
     pub(crate) async fn create(&self, kind: &str, name: &str, spec: Value) {
+        self.create_of("", kind, name, spec).await;
+    }
+
+    /// The same as work of somebody.
+    pub(crate) async fn create_of(&self, user: &str, kind: &str, name: &str, spec: Value) {
         let of_cluster = matches!(kind, "Queue" | "Pool" | "Partition" | "ResourceGroup");
         let group = if of_cluster || kind == "ResourceTicket" { "compute.fermion.dev" } else { "ai.fermion.dev" };
         let plural = format!("{}s", kind.to_lowercase());
         let resource = ApiResource::from_gvk_with_plural(&kube::core::GroupVersionKind::gvk(group, "v1alpha1", kind), &plural);
-        let object = DynamicObject::new(name, &resource).data(json!({"spec": spec}));
+        let mut object = DynamicObject::new(name, &resource).data(json!({"spec": spec}));
+        if !user.is_empty() {
+            object.annotations_mut().insert(fermion_api::labels::CREATED_BY.to_owned(), user.to_owned());
+        }
         let api: Api<DynamicObject> = match kind {
             _ if of_cluster => Api::all_with(self.client.clone(), &resource),
             _ => Api::namespaced_with(self.client.clone(), NAMESPACE, &resource),
