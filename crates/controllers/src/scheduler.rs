@@ -9,6 +9,7 @@ mod cards;
 mod eviction;
 mod keeper;
 mod order;
+mod past;
 mod rules;
 mod run_times;
 mod sentence;
@@ -30,7 +31,7 @@ use fermion_api::compute::queue::{self, QueueSpec};
 use fermion_api::compute::{Pool, Queue, Quota, ResourcePolicy, ResourceTicket, SchedulingPolicy, TimeWindow};
 use fermion_api::iam::User;
 use fermion_api::{labels, reason};
-use fermion_scheduler::{self as plan, Plan, Wait};
+use fermion_scheduler::{self as plan, Past, Plan, Wait};
 use futures::{FutureExt as _, StreamExt as _};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Binding, Namespace, Node, ObjectReference, Pod, PodCondition};
@@ -69,6 +70,10 @@ const LOUD_PART: u32 = 8;
 const ASSUMED_FOR: Duration = Duration::from_secs(30);
 /// How often the sums of pools and queues are written at most.
 const SUMS_INTERVAL: Duration = Duration::from_secs(1);
+/// How often is kept what everybody used.
+const PAST_INTERVAL: Duration = Duration::from_mins(1);
+/// How long keeping it may hold up the end.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 /// Pods of a new Workload are made one after the other; that some are missing is worth a word
 /// only when it lasts.
 const MISSING_TOLD_AFTER: Duration = Duration::from_secs(2);
@@ -109,6 +114,9 @@ struct Runner {
     /// When sums were last written, and whether there was something to sum up since.
     summed: Option<Instant>,
     sums_due: bool,
+    /// When was last kept what everybody used, and whether something was used since.
+    past_kept: Instant,
+    is_past_new: bool,
     /// What is being written.
     writes: Writes,
     /// Binds that wait until others were told to stop.
@@ -204,6 +212,8 @@ pub(crate) async fn run(client: Client, caches: Caches, nodes: Cache<Node>, opti
         missing: HashMap::new(),
         summed: None,
         sums_due: false,
+        past_kept: Instant::now(),
+        is_past_new: false,
         writes: Writes::default(),
         order: Order::default(),
         counts: options.counts,
@@ -227,12 +237,17 @@ impl Runner {
                 }
             }
         }
+        tokio::select! {
+            () = shutdown.requested() => return,
+            past = remember(self.client.clone()) => self.keeper.begin_with(past),
+        }
         while !shutdown.is_requested() {
             self.round();
+            self.keep_past();
             let due = Instant::now() + self.next_due(sweep);
             loop {
                 tokio::select! {
-                    () = shutdown.requested() => return,
+                    () = shutdown.requested() => break,
                     () = self.wake.notified() => {
                         tokio::time::sleep(GATHER).await;
                         break;
@@ -249,6 +264,27 @@ impl Runner {
             }
             // What was told meanwhile is looked at in this round.
             let _ = self.wake.notified().now_or_never();
+        }
+        if self.is_past_new {
+            let write = past::write(self.client.clone(), self.keeper.past());
+            match tokio::time::timeout(LAST_WORDS, write).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::warn!(error = chain(&error), "what was used in the last minute is not kept"),
+                Err(_) => tracing::warn!("what was used in the last minute is not kept: writing it took too long"),
+            }
+        }
+    }
+
+    /// Keeps what everybody used, now and then.
+    fn keep_past(&mut self) {
+        if self.past_kept.elapsed() < PAST_INTERVAL {
+            return;
+        }
+        self.past_kept = Instant::now();
+        let runs = self.view.scene().gangs.values().any(|gang| !gang.placed.is_empty());
+        if std::mem::replace(&mut self.is_past_new, runs) || runs {
+            let write = past::write(self.client.clone(), self.keeper.past());
+            self.writes.add(async move { Done::Kept { answer: write.await } });
         }
     }
 
@@ -315,6 +351,7 @@ impl Runner {
         let evicting = plan.waits.iter().filter(|waiting| matches!(waiting.wait, Wait::Evicting { .. }));
         self.claims = Some(evicting.map(|waiting| waiting.gang.clone()).collect());
         self.unfinished = false;
+        self.is_past_new |= !plan.binds.is_empty();
         self.evict(&plan);
         self.bind(&plan);
         clock.passed(Step::Act);
@@ -355,6 +392,12 @@ impl Runner {
             Done::ToldPod { answer } => {
                 if let Err(error) = answer {
                     log("a pod that waits", &error);
+                }
+            }
+            Done::Kept { answer } => {
+                if let Err(error) = answer {
+                    tracing::warn!(error = chain(&error), "cannot keep what was used; trying again in a minute");
+                    self.is_past_new = true;
                 }
             }
             Done::Summed => {}
@@ -550,6 +593,17 @@ async fn seed(client: Client) {
         let queue = exists(queues.create(&PostParams::default(), &queue).await);
         let Err(error) = pool.and(queue) else { return };
         tracing::warn!(error = chain(&error), "cannot make the first pool and queue; trying again");
+        tokio::time::sleep(SEED_RETRY).await;
+    }
+}
+
+/// What a scheduler before this one kept.
+async fn remember(client: Client) -> Past {
+    loop {
+        match past::read(client.clone(), Timestamp::now().as_millisecond()).await {
+            Ok(past) => return past,
+            Err(error) => tracing::warn!(error = chain(&error), "cannot read what was used before; trying again"),
+        }
         tokio::time::sleep(SEED_RETRY).await;
     }
 }

@@ -156,7 +156,8 @@ impl FairShare {
     }
 
     /// Goes on to a moment; what is used was used all the time since the last one. Averages below
-    /// `least` are forgotten. Costs the accounts.
+    /// `least` are forgotten, but not of what is used now: however short the time since the last
+    /// moment, it has to add up. Costs the accounts.
     pub(crate) fn resume(&mut self, now: i64, least: f64) {
         self.now = now;
         for place in 0..self.usages.len() {
@@ -164,8 +165,12 @@ impl FairShare {
             let fade = self.fade(usage);
             let used = usage.running.iter().map(|(resource, _)| usize::from(resource.0) + 1).max().unwrap_or(0);
             let resources = usage.average.len().max(used);
-            let average = (0..resources).map(|place| self.average_of(usage, ResourceId(place as u16), fade));
-            let average = average.map(|average| if average >= least { average } else { 0.0 }).collect();
+            let average = (0..resources).map(|place| {
+                let resource = ResourceId(place as u16);
+                let average = self.average_of(usage, resource, fade);
+                if average >= least || usage.running.get(resource) > 0 { average } else { 0.0 }
+            });
+            let average = average.collect();
             let usage = &mut self.usages[place];
             (usage.average, usage.settled_at) = (average, self.now);
         }
@@ -310,6 +315,24 @@ mod tests {
         let mut order = [ada, bob, cyd, dee];
         order.sort_by(|one, other| shares.compare(&accounts, *one, *other));
         assert_eq!(order, [dee, cyd, bob, ada]);
+    }
+
+    #[test]
+    fn what_is_used_adds_up_however_often_it_is_looked_at() {
+        let (accounts, [ada, bob, ..]) = tenants();
+        let week = 7 * 86_400_000;
+        let mut shares = shares(Some(week));
+        shares.start(&accounts, ada, &demand(1000, 0));
+        for second in 1..=3600 {
+            shares.resume(second * 1000, 1e-4);
+        }
+        let expected = 1000.0 * (1.0 - (-3600.0 / 604_800.0_f64).exp2());
+        assert!((shares.average(ada, ResourceId::CPU) / expected - 1.0).abs() < 1e-6, "{}", shares.average(ada, ResourceId::CPU));
+        shares.end(&accounts, ada, &demand(1000, 0));
+        assert_eq!(shares.compare(&accounts, ada, bob), Ordering::Greater);
+        // Forgotten in the end.
+        shares.resume(40 * week, 1e-4);
+        assert!(shares.average(ada, ResourceId::CPU) == 0.0);
     }
 
     #[test]

@@ -71,4 +71,4 @@ pub use snapshot::{
     Amounts, Basis, Effect, Gang, Member, MemberSet, Milli, Node, Operator, PlacedMember, Pool, Queue, Requirement, Snapshot, Taint, Term,
     Toleration,
 };
-pub use titles::Past;
+pub use titles::{Average, Past};

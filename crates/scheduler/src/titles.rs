@@ -17,8 +17,9 @@ use crate::rules::{Subject, Whom};
 use crate::snapshot::{Amounts, Gang};
 use crate::table::Table;
 
-/// Averages below this part of a unit are forgotten.
-const AVERAGE_MIN: f64 = 1.0;
+/// Averages below this, in thousandths of a unit, are forgotten: with a half-life of a week a core that was used
+/// for a second counts ten times as much, and one that was used for long is remembered some twenty half-lives.
+const AVERAGE_MIN: f64 = 1e-4;
 
 /// What rounds hand on to each other: what somebody used on average, by pool, account and
 /// resource, and what was usually asked for. Who keeps it over a restart keeps fair shares.
@@ -29,6 +30,34 @@ pub struct Past {
     pub(crate) averages: BTreeMap<(String, Path), Vec<(String, f64)>>,
     /// What was usually asked for.
     pub(crate) mix: Vec<NamedShape>,
+}
+
+/// What an account used of a pool on average, by resource: thousandths of its unit.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Average {
+    pub pool: String,
+    /// Its name and those of the accounts above it, from the top.
+    pub account: Vec<(Level, String)>,
+    pub used: Vec<(String, f64)>,
+}
+
+impl Past {
+    /// What was kept of averages, as of this moment, in milliseconds since the epoch. Of the rest nothing
+    /// is known.
+    pub fn of_averages(at: i64, averages: impl IntoIterator<Item = Average>) -> Self {
+        let averages = averages.into_iter().map(|one| ((one.pool, one.account), one.used)).collect();
+        Self { at: Some(at), averages, mix: Vec::new() }
+    }
+
+    /// As of when averages are; `None` when nothing was before.
+    pub fn at(&self) -> Option<i64> {
+        self.at
+    }
+
+    /// Averages of all accounts that used something, by pool and account.
+    pub fn averages(&self) -> impl Iterator<Item = Average> + '_ {
+        self.averages.iter().map(|((pool, account), used)| Average { pool: pool.clone(), account: account.clone(), used: used.clone() })
+    }
 }
 
 /// Thousandths of a core, cards, thousandths of each, models (`None` for any), and the part of all
@@ -347,7 +376,7 @@ impl Titles {
         for (pool, fair) in &self.fair {
             for place in 0..accounts.len() {
                 let id = AccountId(place as u32);
-                let averages = fair.averages(id).filter(|(_, average)| *average >= AVERAGE_MIN);
+                let averages = fair.averages(id).filter(|(_, average)| *average > 0.0);
                 let averages: Vec<(String, f64)> = averages.map(|(resource, average)| (table.name(resource).to_owned(), average)).collect();
                 if !averages.is_empty() {
                     let path = accounts.path_down(id).iter().map(|id| (accounts.level(*id), accounts.name(*id).to_owned())).collect();

@@ -40,6 +40,16 @@ impl Keeper {
         Self { planner: None, past: Past::default(), at: i64::MIN, rounds: 0, counts }
     }
 
+    /// Begins with what a scheduler before this one knew of the past.
+    pub(super) fn begin_with(&mut self, past: Past) {
+        self.past = past;
+    }
+
+    /// What a scheduler after this one should know of the past.
+    pub(super) fn past(&self) -> Past {
+        self.planner.as_ref().map_or_else(|| self.past.clone(), Planner::past)
+    }
+
     /// Decides with what was kept from the rounds before. `quiet` leaves out what would help.
     pub(super) fn plan(&mut self, scene: &Scene, news: &News, quiet: bool) -> Plan {
         let size = scene.nodes.len() + scene.gangs.len();

@@ -35,6 +35,10 @@ pub(super) enum Done {
     ToldPod {
         answer: Result<(), Error>,
     },
+    /// What everybody used was kept.
+    Kept {
+        answer: Result<(), Error>,
+    },
     Summed,
 }
 

@@ -125,3 +125,32 @@ async fn a_limit_does_not_hide_what_was_learned_of_earlier_jobs() {
 fn estimate(workload: &Workload) -> Option<EstimateBasis> {
     workload.status.as_ref()?.waiting.as_ref()?.estimate_basis
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_used_much_goes_behind_after_a_restart_too() {
+    let mut stage = Stage::new().await;
+    stage.create("SchedulingPolicy", "fair", json!({"halfLife": "10m"})).await;
+    let pools: Api<Pool> = Api::all(stage.client.clone());
+    pools.patch("local", &PatchParams::default(), &Patch::Merge(json!({"spec": {"schedulingPolicy": "fair"}}))).await.expect("changed");
+    stage.create("Queue", "shared", json!({"jobOrder": "FairShare"})).await;
+    let work = || json!({"queue": "shared", "podSets": [{"name": "worker", "replicas": 1, "template": template("3")}]});
+    stage.create_of("ada", "Workload", "first", work()).await;
+    stage.until::<Pod>("first-worker-0", |pod| phase(pod) == "Running").await;
+    // Long enough to count for something.
+    tokio::time::sleep(std::time::Duration::from_millis(1500)).await;
+    stage.end_pod("first-worker-0", 0).await;
+    stage.create_of("cyd", "Workload", "second", work()).await;
+    stage.until::<Pod>("second-worker-0", |pod| phase(pod) == "Running").await;
+
+    stage.stop().await.expect("they stop in order");
+    stage.start();
+    stage.create_of("ada", "Workload", "early", work()).await;
+    stage.until("early", |workload: &Workload| place(workload) == Some(1)).await;
+    stage.create_of("bob", "Workload", "late", work()).await;
+    stage.until("late", |workload: &Workload| place(workload) == Some(1)).await;
+    stage.until("early", |workload: &Workload| place(workload) == Some(2)).await;
+}
+
+fn place(workload: &Workload) -> Option<i32> {
+    Some(workload.status.as_ref()?.waiting.as_ref()?.position)
+}

@@ -38,6 +38,8 @@ pub(crate) struct Stage {
     pub(crate) client: Client,
     pub(crate) store: Store,
     stop: watch::Sender<bool>,
+    stop_controllers: watch::Sender<bool>,
+    options: Options,
     /// What every file on the node holds, and every container printed.
     pub(crate) files: watch::Sender<String>,
     controllers: Option<JoinHandle<Result<(), fermion_controllers::Error>>>,
@@ -46,6 +48,7 @@ pub(crate) struct Stage {
 
 impl Drop for Stage {
     fn drop(&mut self) {
+        self.stop_controllers.send_replace(true);
         self.stop.send_replace(true);
     }
 }
@@ -77,8 +80,17 @@ impl Stage {
         let (files, file) = watch::channel(String::new());
         server.attach_node("local", node_interface(file));
         let options = Options { sweep: SWEEP, ..options };
-        let controllers = tokio::spawn(fermion_controllers::run(client.clone(), options, Shutdown::new(stopped)));
-        let stage = Self { client, store, stop, files, controllers: Some(controllers), _directory: directory };
+        let mut stage = Self {
+            client,
+            store,
+            stop,
+            stop_controllers: watch::channel(false).0,
+            options,
+            files,
+            controllers: None,
+            _directory: directory,
+        };
+        stage.start();
         stage
             .wait_for("the first namespaces", || async {
                 let namespaces: Api<k8s_openapi::api::core::v1::Namespace> = Api::all(stage.client.clone());
@@ -90,9 +102,16 @@ impl Stage {
         stage
     }
 
+    /// Starts controllers that know nothing of those before them.
+    pub(crate) fn start(&mut self) {
+        let stopped;
+        (self.stop_controllers, stopped) = watch::channel(false);
+        self.controllers = Some(tokio::spawn(fermion_controllers::run(self.client.clone(), self.options.clone(), Shutdown::new(stopped))));
+    }
+
     /// Asks the controllers to stop and waits until they have.
     pub(crate) async fn stop(&mut self) -> Result<(), fermion_controllers::Error> {
-        self.stop.send_replace(true);
+        self.stop_controllers.send_replace(true);
         let controllers = self.controllers.take().expect("stopped once");
         let ended = tokio::time::timeout(PATIENCE, controllers).await.expect("they stop");
         ended.expect("no part panicked")
@@ -123,9 +142,9 @@ impl Stage {
 
     /// The same as work of somebody.
     pub(crate) async fn create_of(&self, user: &str, kind: &str, name: &str, spec: Value) {
-        let of_cluster = matches!(kind, "Queue" | "Pool" | "Partition" | "ResourceGroup");
+        let of_cluster = matches!(kind, "Queue" | "Pool" | "Partition" | "ResourceGroup" | "SchedulingPolicy");
         let group = if of_cluster || kind == "ResourceTicket" { "compute.fermion.dev" } else { "ai.fermion.dev" };
-        let plural = format!("{}s", kind.to_lowercase());
+        let plural = format!("{}s", kind.to_lowercase()).replace("policys", "policies");
         let resource = ApiResource::from_gvk_with_plural(&kube::core::GroupVersionKind::gvk(group, "v1alpha1", kind), &plural);
         let mut object = DynamicObject::new(name, &resource).data(json!({"spec": spec}));
         if !user.is_empty() {
