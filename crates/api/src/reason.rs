@@ -3,6 +3,8 @@
 
 /// A Workload waits: the pool has too little free of some resource now.
 pub const INSUFFICIENT_RESOURCES: &str = "InsufficientResources";
+/// A Workload waits for nodes on which nothing runs: work of its queue has them to itself.
+pub const NO_EMPTY_NODE: &str = "NoEmptyNode";
 /// A Workload waits for ever: it asks for more than any node has.
 pub const EXCEEDS_CAPACITY: &str = "ExceedsCapacity";
 /// A Workload waits behind others of its queue that go first.

@@ -21,7 +21,8 @@ use crate::device::{Grant, Held};
 use crate::gang::{self, Placed, Set, Topology};
 use crate::node::Seat;
 use crate::request::Request;
-use crate::resource::Vector;
+use crate::resource::{Demand, ResourceId, Vector};
+use crate::sharing::Sharing;
 
 /// Milliseconds: since the epoch, or of a duration.
 pub type Millis = i64;
@@ -554,10 +555,13 @@ impl Engine {
     /// What of the places is to be kept free now, node by node: all of it but what those who
     /// end before will free there.
     fn needs(&self, placed: &[Placed], freed: &[WorkId]) -> Vec<(NodeId, Seat)> {
-        let mut by_node: BTreeMap<NodeId, (Vector, BTreeMap<u8, Held>)> = BTreeMap::new();
+        let mut by_node: BTreeMap<NodeId, (Vector, BTreeMap<u8, Held>, Sharing)> = BTreeMap::new();
         for one in placed {
-            let (amounts, cards) = by_node.entry(one.node).or_default();
+            let (amounts, cards, sharing) = by_node.entry(one.node).or_default();
             amounts.add(&one.seat.demand);
+            if let Sharing::Node { .. } = one.seat.sharing {
+                *sharing = one.seat.sharing;
+            }
             for held in &one.seat.grant {
                 let sum = cards.entry(held.device).or_insert(Held { device: held.device, compute: 0, memory_mib: 0, slices: 0 });
                 sum.compute = sum.compute.saturating_add(held.compute);
@@ -566,8 +570,12 @@ impl Engine {
             }
         }
         for one in freed.iter().filter_map(|id| self.running.get(id)).flat_map(|running| &running.placed) {
-            let Some((amounts, cards)) = by_node.get_mut(&one.node) else { continue };
+            let Some((amounts, cards, _)) = by_node.get_mut(&one.node) else { continue };
             amounts.subtract(&one.seat.demand);
+            if let Sharing::Cores { .. } = one.seat.sharing {
+                // Others may still be on the same processors: more is kept rather than less.
+                amounts[ResourceId::CPU] += one.seat.demand.get(ResourceId::CPU);
+            }
             for held in &one.seat.grant {
                 if let Some(sum) = cards.get_mut(&held.device) {
                     sum.compute = sum.compute.saturating_sub(held.compute);
@@ -578,9 +586,9 @@ impl Engine {
         }
         by_node
             .into_iter()
-            .map(|(node, (amounts, cards))| {
+            .map(|(node, (amounts, cards, sharing))| {
                 let grant: Grant = cards.into_values().filter(|held| held.compute > 0 || held.memory_mib > 0 || held.slices != 0).collect();
-                (node, Seat { demand: amounts.iter().collect(), grant, manner: 0 })
+                (node, kept_seat(amounts.iter().collect(), grant, sharing))
             })
             .collect()
     }
@@ -610,7 +618,7 @@ impl Engine {
                     }
                 })
                 .collect();
-            applied.push((*id, Seat { demand, grant, manner: 0 }));
+            applied.push((*id, kept_seat(demand, grant, need.sharing)));
         }
         for (id, seat) in &applied {
             self.cluster.put(*id, seat);
@@ -664,6 +672,12 @@ impl Engine {
         }
         self.reservations.clear();
     }
+}
+
+/// What is kept of a node for somebody who is to have it.
+fn kept_seat(demand: Demand, grant: Grant, sharing: Sharing) -> Seat {
+    let tenant = sharing != Sharing::Own || !grant.is_empty() || demand.iter().any(|(_, amount)| amount > 0);
+    Seat { demand, grant, manner: 0, sharing, tenant }
 }
 
 /// Those of `freed` that were not counted before; now they are.

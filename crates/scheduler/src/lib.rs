@@ -55,6 +55,7 @@ pub mod request;
 pub mod resource;
 pub mod rules;
 pub mod scoring;
+pub mod sharing;
 mod shortage;
 mod snapshot;
 mod table;

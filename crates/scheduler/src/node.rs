@@ -6,7 +6,8 @@ use smallvec::SmallVec;
 
 use crate::device::{self, Device, DeviceRequest, Each, Grant, Models};
 use crate::request::Request;
-use crate::resource::{Demand, Vector};
+use crate::resource::{Demand, ResourceId, Vector};
+use crate::sharing::{Shared, Sharing};
 use crate::snapshot::Taint;
 
 /// What a node is, apart from its load.
@@ -34,6 +35,8 @@ pub struct Node {
     pub manners: SmallVec<[(u8, u32); 4]>,
     /// How many members it runs.
     pub members: u32,
+    /// Who shares its processors, and who has it alone.
+    pub shared: Shared,
 }
 
 /// A member's place, with all that must be given back.
@@ -42,6 +45,9 @@ pub struct Seat {
     pub demand: Demand,
     pub grant: Grant,
     pub manner: u8,
+    pub sharing: Sharing,
+    /// Whether it is one of a job, which who wants the node alone cannot be beside.
+    pub tenant: bool,
 }
 
 /// How a member uses cards: 0 not at all, 1 a share or slice, `1 + n` n whole ones.
@@ -66,7 +72,7 @@ impl Node {
     /// A node that runs nothing.
     pub fn new(facts: Facts, devices: Vec<Device>) -> Self {
         assert!(devices.len() <= device::DEVICES_MAX, "node {} has {} cards", facts.name, devices.len());
-        Self { free: facts.allocatable.clone(), facts, devices, manners: SmallVec::new(), members: 0 }
+        Self { free: facts.allocatable.clone(), facts, devices, manners: SmallVec::new(), members: 0, shared: Shared::default() }
     }
 
     /// Thousandths of cards that are free, over all healthy cards.
@@ -76,12 +82,22 @@ impl Node {
 
     /// Whether one member has room. Constraints are not looked at.
     pub fn fits(&self, request: &Request, models: &Models) -> bool {
-        self.free.covers(&request.demand) && request.devices.is_none_or(|devices| device::room(&self.devices, devices, models, 1) == 1)
+        self.room(request, models, 1) == 1
     }
 
     /// How many members with this request have room, at most `most`.
     pub fn room(&self, request: &Request, models: &Models, most: u32) -> u32 {
-        room(&self.free, &self.devices, request, models, most)
+        if !self.shared.admits(request.sharing) {
+            return 0;
+        }
+        let Sharing::Cores { group, count, job } = request.sharing else {
+            return room(&self.free, &self.devices, request, models, most);
+        };
+        let asked = request.demand.get(ResourceId::CPU);
+        let by_cores = self.shared.room(self.free.get(ResourceId::CPU), asked, (group, count, job), most);
+        let mut free = self.free.clone();
+        free[ResourceId::CPU] = i64::MAX;
+        room(&free, &self.devices, request, models, by_cores)
     }
 
     /// How many members with this request would have room if nothing ran here.
@@ -98,7 +114,6 @@ impl Node {
     /// # Panics
     /// When a card has no room for it.
     pub fn take(&mut self, request: &Request, cards: &[u8], models: &Models) -> Seat {
-        self.free.subtract(&request.demand);
         let each = request.devices.map(|devices| devices.each);
         let grant = cards
             .iter()
@@ -107,28 +122,42 @@ impl Node {
             })
             .collect();
         let manner = manner(request.devices);
-        self.count_manner(manner, true);
-        Seat { demand: request.demand.clone(), grant, manner }
+        let seat = Seat { demand: request.demand.clone(), grant, manner, sharing: request.sharing, tenant: true };
+        self.charge(&seat);
+        seat
     }
 
     /// Seats a member whose cards are known, such as one that ran before the scheduler did.
     pub fn put(&mut self, seat: &Seat) {
-        self.free.subtract(&seat.demand);
+        self.charge(seat);
         for held in &seat.grant {
             let device = &mut self.devices[usize::from(held.device)];
             device.free = device.free.saturating_sub(held.compute);
             device.memory_free_mib = device.memory_free_mib.saturating_sub(held.memory_mib);
             device.sliced |= held.slices;
         }
-        self.count_manner(seat.manner, true);
     }
 
     pub fn give_back(&mut self, seat: &Seat) {
         self.free.add(&seat.demand);
+        if seat.tenant {
+            let asked = seat.demand.get(ResourceId::CPU);
+            self.free[ResourceId::CPU] += self.shared.remove(seat.sharing, asked) - asked;
+        }
         for held in &seat.grant {
             device::give_back(&mut self.devices[usize::from(held.device)], *held);
         }
         self.count_manner(seat.manner, false);
+    }
+
+    /// Takes what a seat has apart from cards.
+    fn charge(&mut self, seat: &Seat) {
+        self.free.subtract(&seat.demand);
+        if seat.tenant {
+            let asked = seat.demand.get(ResourceId::CPU);
+            self.free[ResourceId::CPU] += asked - self.shared.add(seat.sharing, asked);
+        }
+        self.count_manner(seat.manner, true);
     }
 
     fn count_manner(&mut self, manner: u8, more: bool) {

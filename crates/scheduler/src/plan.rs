@@ -115,6 +115,8 @@ pub enum Wait {
     NoDomain { pool: String },
     /// There is room, but too few nodes have some: so many of its members want one of their own.
     TooFewNodes { pool: String, members: usize },
+    /// It is to have its nodes to itself, and others are on all that would do.
+    NoEmptyNode { pool: String },
     /// Rules are in the way, whatever is free. There is at least one.
     Ruled(Vec<Ruling>),
     /// So many members of others are being stopped for it.

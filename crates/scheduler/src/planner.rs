@@ -116,6 +116,11 @@ impl World {
         self.by_id.values().map(|slot| (*slot, self.gang(*slot)))
     }
 
+    /// The slot of a gang that is there.
+    pub(crate) fn slot(&self, id: &str) -> Option<usize> {
+        self.by_id.get(id).copied()
+    }
+
     fn measure(&mut self, place: usize) {
         let node = &self.nodes[place];
         let mut free = node.allocatable.clone();
@@ -379,7 +384,7 @@ impl Planner {
             .map(|model| format!("{}{model}", crate::table::CARDS))
             .collect();
         names.extend(models.iter().map(String::as_str));
-        let mut table = Table::of(&world.pools, &world.nodes, &world.models, &names);
+        let mut table = Table::of(&world.pools, &world.queues, &world.nodes, &world.models, &names);
         let mut people: Vec<&Whom> = world.gangs().map(|(_, gang)| &gang.owner).collect();
         people.sort_by_key(|whom| (&whom.tenant, &whom.organization, &whom.project, &whom.user, &whom.groups));
         people.dedup();
@@ -414,10 +419,11 @@ impl Planner {
         if pending().next().is_none() {
             return;
         }
+        let sharing = table.sharing(slot, gang);
         let needed = round::needed(gang);
-        let (sets, places) = table.kinds(&needed);
+        let (sets, places) = table.kinds(&needed, sharing);
         let extras: Vec<&Member> = gang.sets.iter().flat_map(|set| &set.pending[set.needed().min(set.pending.len())..]).collect();
-        let (more, others) = table.kinds(&extras);
+        let (more, others) = table.kinds(&extras, sharing);
         kept.shapes = shapes(&sets, &places).chain(shapes(&more, &others)).collect();
         for shape in &kept.shapes {
             *self.shapes.entry(*shape).or_default() += 1;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use crate::device::{DeviceRequest, Each, WHOLE};
 use crate::matching;
 use crate::resource::Demand;
+use crate::sharing::Sharing;
 use crate::snapshot::{Taint, Term, Toleration};
 
 /// What one member asks of its node. Members with equal requests are placed alike.
@@ -14,6 +15,7 @@ pub struct Request {
     pub demand: Demand,
     pub devices: Option<DeviceRequest>,
     pub constraints: Constraints,
+    pub sharing: Sharing,
 }
 
 impl Request {

@@ -7,7 +7,7 @@ use crate::device::Model;
 use crate::engine::Backfill;
 use crate::environment::Environment;
 use crate::gang::Topology;
-use crate::queue::{Access, JobOrder, State};
+use crate::queue::{Access, JobOrder, OverSubscribe, State};
 use crate::rules::{Rules, Whom};
 use crate::scoring::Placement;
 
@@ -70,6 +70,8 @@ pub struct Queue {
     pub run_ms_max: Option<i64>,
     pub access: Access,
     pub job_order: JobOrder,
+    /// Whether its jobs share processors.
+    pub oversubscribe: OverSubscribe,
 }
 
 impl Default for Queue {
@@ -87,6 +89,7 @@ impl Default for Queue {
             run_ms_max: None,
             access: Access::default(),
             job_order: JobOrder::Priority,
+            oversubscribe: OverSubscribe::No,
         }
     }
 }
@@ -174,6 +177,8 @@ pub struct Gang {
     pub urgent: bool,
     /// Whether it may be stopped for others.
     pub preemptible: bool,
+    /// Whether it asks to share its processors, where its queue leaves that to it.
+    pub oversubscribe: bool,
     /// Whether others are being stopped for it: its last [`Wait`](crate::Wait) was
     /// [`Evicting`](crate::Wait::Evicting).
     pub claims: bool,
@@ -198,6 +203,7 @@ impl Default for Gang {
             deadline_at: None,
             urgent: false,
             preemptible: true,
+            oversubscribe: false,
             claims: false,
         }
     }

@@ -17,10 +17,12 @@ use crate::limits::Limits;
 use crate::node::{Facts, Node as Host, Seat, manner};
 use crate::placement;
 use crate::planner::World;
+use crate::queue::OverSubscribe;
 use crate::request::{Constraints, Request};
 use crate::resource::{Demand, ResourceId, Resources};
 use crate::scoring::{Mix, Shape};
-use crate::snapshot::{Amounts, Gang, Member, Milli, Node, PlacedMember, Pool};
+use crate::sharing::Sharing;
+use crate::snapshot::{Amounts, Gang, Member, Milli, Node, PlacedMember, Pool, Queue};
 use crate::titles::NamedShape;
 
 /// Thousandths in a unit.
@@ -63,6 +65,8 @@ pub(crate) struct Table {
     /// What runs.
     parts: BTreeMap<WorkId, Part>,
     sites: HashMap<String, Site>,
+    /// Numbers of queues whose jobs share processors or have nodes alone, and how.
+    sharing: HashMap<String, (u32, OverSubscribe)>,
     /// Nodes whose seats are to be given anew.
     touched: BTreeSet<String>,
     next: u64,
@@ -76,13 +80,15 @@ const FRESH_MIN: u64 = 1 << 40;
 impl Table {
     /// Lays out nodes; gangs are still to be put on them. Resources and models have their numbers
     /// in the order of their names, so that they are the same however often it is done.
-    pub(crate) fn of(pools: &[Pool], nodes: &[Node], models: &[Model], names: &BTreeSet<&str>) -> Self {
+    pub(crate) fn of(pools: &[Pool], queues: &[Queue], nodes: &[Node], models: &[Model], names: &BTreeSet<&str>) -> Self {
+        let modes = queues.iter().enumerate().filter(|(_, queue)| queue.oversubscribe != OverSubscribe::No);
         let mut table = Self {
             resources: Resources::default(),
             models: Models::default(),
             pools: BTreeMap::new(),
             parts: BTreeMap::new(),
             sites: HashMap::new(),
+            sharing: modes.map(|(number, queue)| (queue.name.clone(), (number as u32, queue.oversubscribe))).collect(),
             touched: BTreeSet::new(),
             next: FRESH_MIN,
             version: 0,
@@ -244,13 +250,14 @@ impl Table {
                         *left = left.saturating_sub(*amount);
                     }
                 }
-                if let Some(placed) = self.seat(&mut engine, name, &member.requests, &member.cards, &known) {
+                let sharing = Some(self.sharing(*slot, world.gang(*slot)));
+                if let Some(placed) = self.seat(&mut engine, name, (&member.requests, sharing), &member.cards, &known) {
                     let Part { started_at, ends_at, parent, .. } = *part;
                     engine.take_seat(*work, placed, Running { placed: Vec::new(), started_at, ends_at, parent });
                 }
             }
             let work = site.rest.unwrap_or_else(|| self.fresh());
-            if let Some(placed) = self.seat(&mut engine, name, &rest, &node.cards, &known) {
+            if let Some(placed) = self.seat(&mut engine, name, (&rest, None), &node.cards, &known) {
                 // As if it had begun just now, whenever that is.
                 engine.take_seat(work, placed, Running { placed: Vec::new(), started_at: Millis::MAX, ends_at: None, parent: None });
             }
@@ -361,7 +368,7 @@ impl Table {
     }
 
     /// Members as kinds of equal ones. With it, the places of each kind in turn.
-    pub(crate) fn kinds(&self, members: &[&Member]) -> (Vec<Members>, Vec<Vec<usize>>) {
+    pub(crate) fn kinds(&self, members: &[&Member], sharing: Sharing) -> (Vec<Members>, Vec<Vec<usize>>) {
         let mut sets: Vec<Members> = Vec::new();
         let mut places: Vec<Vec<usize>> = Vec::new();
         for (place, member) in members.iter().enumerate() {
@@ -370,7 +377,11 @@ impl Table {
                 sets[like].count += 1;
                 places[like].push(place);
             } else {
-                sets.push(Members { request: self.request(member), count: 1, per_node_max: member.alone.then_some(1) });
+                sets.push(Members {
+                    request: Request { sharing, ..self.request(member) },
+                    count: 1,
+                    per_node_max: member.alone.then_some(1),
+                });
                 places.push(vec![place]);
             }
         }
@@ -388,7 +399,30 @@ impl Table {
             tolerations: member.tolerations.clone(),
         };
         let devices = cards::asked(member, &self.models);
-        Request { demand: self.demand(&member.requests), devices, constraints }
+        Request { demand: self.demand(&member.requests), devices, constraints, sharing: Sharing::Own }
+    }
+
+    /// How the members of a gang share processors, by the mode of its queue.
+    pub(crate) fn sharing(&self, slot: usize, gang: &Gang) -> Sharing {
+        let job = slot as u64;
+        match self.sharing.get(&gang.queue) {
+            Some((group, mode)) if mode.shares(gang.oversubscribe) => {
+                Sharing::Cores { group: *group, count: mode.jobs_per_core_max(), job }
+            }
+            Some((_, mode)) if mode.takes_whole_nodes() => Sharing::Node { job },
+            _ => Sharing::Own,
+        }
+    }
+
+    /// Whether a gang of this queue has its nodes to itself.
+    pub(crate) fn takes_whole_nodes(&self, queue: &str) -> bool {
+        self.sharing.get(queue).is_some_and(|(_, mode)| mode.takes_whole_nodes())
+    }
+
+    /// Whether somebody has this node alone.
+    pub(crate) fn is_closed(&self, node: &Node) -> bool {
+        let host = self.pools.get(&node.pool).and_then(|engine| engine.host(engine.node_id(&node.name)?));
+        !self.sharing.is_empty() && host.is_some_and(|host| host.shared.is_closed())
     }
 
     pub(crate) fn demand(&self, amounts: &Amounts) -> Demand {
@@ -415,18 +449,30 @@ impl Table {
 
     /// A seat for what runs on a node already. Where it is not known which cards it has, they are
     /// taken where they are free and nobody else is known to have them.
-    fn seat(&self, engine: &mut Engine, node: &str, amounts: &Amounts, held: &[CardHeld], known: &BTreeSet<u8>) -> Option<Placed> {
+    /// What is of no job has no way of sharing.
+    fn seat(
+        &self,
+        engine: &mut Engine,
+        node: &str,
+        (amounts, sharing): (&Amounts, Option<Sharing>),
+        held: &[CardHeld],
+        known: &BTreeSet<u8>,
+    ) -> Option<Placed> {
         let demand = self.demand(amounts);
         let id = engine.node_id(node)?;
         let host = engine.host(id)?;
         let grant = cards::grant(&host.devices, engine.models(), amounts, held, known);
-        if demand.is_empty() && grant.is_empty() {
+        if demand.is_empty() && grant.is_empty() && !matches!(sharing, Some(Sharing::Node { .. })) {
             return None;
         }
         let whole = grant.iter().all(|held| held.compute == WHOLE && held.slices == 0);
         let each = if whole { Each::Whole } else { Each::Share { compute: 0, memory_mib: 0 } };
         let request = (!grant.is_empty()).then_some(DeviceRequest { models: ModelSet::ANY, count: grant.len() as u8, each });
-        let placed = Placed { set: 0, node: id, seat: Seat { demand, grant, manner: manner(request) } };
+        let placed = Placed {
+            set: 0,
+            node: id,
+            seat: Seat { demand, grant, manner: manner(request), sharing: sharing.unwrap_or_default(), tenant: sharing.is_some() },
+        };
         engine.put_early(&placed);
         Some(placed)
     }

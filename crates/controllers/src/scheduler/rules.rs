@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use fermion_api::ai::scheduling::EnvironmentKind;
 use fermion_api::compute::entitlement::Entitlement;
-use fermion_api::compute::queue::{JobOrder, QueueState};
+use fermion_api::compute::queue::{JobOrder, Oversubscribe, OversubscribeMode, QueueState};
 use fermion_api::compute::quota::SubjectKind;
 use fermion_api::compute::resource_policy;
 use fermion_api::compute::scheduling_policy::{self, Backfill, Placement, SchedulingPolicySpec};
@@ -196,7 +196,20 @@ pub(super) fn queue(queue: &Queue) -> plan::Queue {
             JobOrder::FairShare => queue::JobOrder::FairShare,
             JobOrder::ShortestFirst => queue::JobOrder::ShortestFirst,
         },
+        oversubscribe: oversubscribe(&spec.oversubscribe),
     }
+}
+
+/// What was admitted is in range; should it not be, nothing is shared.
+fn oversubscribe(told: &Oversubscribe) -> queue::OverSubscribe {
+    let mode = match told.mode {
+        OversubscribeMode::No => queue::Mode::No,
+        OversubscribeMode::Yes => queue::Mode::Yes,
+        OversubscribeMode::Force => queue::Mode::Force,
+        OversubscribeMode::Exclusive => queue::Mode::Exclusive,
+    };
+    let count = told.count.and_then(|count| u32::try_from(count).ok());
+    queue::OverSubscribe::new(mode, count).unwrap_or_default()
 }
 
 pub(super) fn environment(kind: EnvironmentKind) -> Environment {

@@ -25,6 +25,7 @@ pub(super) fn waiting(waiting: &plan::Waiting, troubles: &Troubles) -> Waiting {
         | Wait::NoMatchingNode { .. }
         | Wait::NoArrangement { .. }
         | Wait::NoCard(_)
+        | Wait::NoEmptyNode { .. }
         | Wait::NoDomain { .. }
         | Wait::TooFewNodes { .. }
         | Wait::Ruled(_)
@@ -45,7 +46,11 @@ pub(super) fn waiting(waiting: &plan::Waiting, troubles: &Troubles) -> Waiting {
         (Wait::NoCard(lack), None) => lack.nearest.as_ref().map(|(node, _)| node.clone()),
         (Wait::NoReadyNode { pool, node }, None) => Some(node.clone().unwrap_or_else(|| pool.clone())),
         (
-            Wait::NoMatchingNode { pool, .. } | Wait::NoArrangement { pool } | Wait::NoDomain { pool } | Wait::TooFewNodes { pool, .. },
+            Wait::NoMatchingNode { pool, .. }
+            | Wait::NoArrangement { pool }
+            | Wait::NoDomain { pool }
+            | Wait::NoEmptyNode { pool }
+            | Wait::TooFewNodes { pool, .. },
             None,
         ) => Some(pool.clone()),
         (_, None) => None,
@@ -80,6 +85,7 @@ pub(super) fn code(wait: &Wait) -> &'static str {
         Wait::ExceedsCapacity(_) => reason::EXCEEDS_CAPACITY,
         Wait::InsufficientResources(_) => reason::INSUFFICIENT_RESOURCES,
         Wait::NoArrangement { .. } | Wait::NoDomain { .. } | Wait::NoCard(_) | Wait::TooFewNodes { .. } => reason::INSUFFICIENT_RESOURCES,
+        Wait::NoEmptyNode { .. } => reason::NO_EMPTY_NODE,
         Wait::BehindOthers { .. } => reason::BEHIND_OTHERS,
         Wait::Evicting { .. } => reason::WAITING_FOR_EVICTIONS,
         Wait::Ruled(rulings) => match rulings.first() {
@@ -119,6 +125,9 @@ pub(super) fn sentence(wait: &Wait, queue: &str, troubles: &Troubles) -> String 
         }
         Wait::TooFewNodes { pool, members } => {
             format!("{members} of its pods want a node of their own by podAntiAffinity, and fewer nodes of pool `{pool}` have room for one")
+        }
+        Wait::NoEmptyNode { pool } => {
+            format!("work of queue `{queue}` has its nodes to itself, and too few nodes of pool `{pool}` that would do run nothing")
         }
         Wait::BehindOthers { ahead } => format!("there is room, but it is kept for {ahead}, which goes first"),
         Wait::Evicting { members: 1 } => "a pod of others is being stopped to make room for it".to_owned(),
@@ -262,6 +271,7 @@ mod tests {
                 Ruling::QueueLimit { queue: "q".into(), resource: "cpu".into(), missing: 1500 },
             ]),
             Wait::NoArrangement { pool: "local".into() },
+            Wait::NoEmptyNode { pool: "local".into() },
             Wait::NoDomain { pool: "local".into() },
             Wait::TooFewNodes { pool: "local".into(), members: 4 },
             no_card(CardsAsked::Whole(2), Some(CardsAsked::Whole(0))),

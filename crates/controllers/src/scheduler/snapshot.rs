@@ -311,6 +311,7 @@ impl Sight<'_> {
             deadline_at: spec.scheduling.deadline.as_ref().map(|at| at.0.as_millisecond()),
             urgent: spec.scheduling.urgent,
             preemptible: spec.scheduling.preemptible,
+            oversubscribe: spec.scheduling.oversubscribe,
             claims: self.claims.contains(&id),
             id: id.clone(),
         };

@@ -414,7 +414,11 @@ impl<'a> Round<'a> {
         let own = WorkId(place as u64);
         let id = if waits && !self.table.parts().contains_key(&own) { own } else { self.table.fresh() };
         let known = if waits { self.world.kept(place).needed.as_ref() } else { None };
-        let (sets, places) = known.map_or_else(|| self.table.kinds(members), |needed| (needed.sets.clone(), needed.places.clone()));
+        let made = || {
+            let slot = self.world.slot(&gang.id).unwrap_or(place);
+            self.table.kinds(members, self.table.sharing(slot, gang))
+        };
+        let (sets, places) = known.map_or_else(made, |needed| (needed.sets.clone(), needed.places.clone()));
         let topology = if waits { gang.topology } else { Topology::default() };
         let ids = places.iter().map(|places| places.iter().map(|place| members[*place].id.as_str()).collect()).collect();
         Some((Work { run_ms: gang.run_ms, topology, waits, ..Work::new(id, sets) }, ids))
@@ -752,13 +756,23 @@ impl<'a> Round<'a> {
         let nodes = &self.nodes;
         let in_pool = |place: usize| nodes[place].pool == pool;
         let usable = |place: usize| in_pool(place) && nodes[place].ready && nodes[place].schedulable;
-        let now = Rooms { nodes, free: &self.free[..] };
+        // Of a node that somebody has alone nothing is free.
+        let closed: Vec<usize> = (0..nodes.len()).filter(|place| in_pool(*place) && self.table.is_closed(nodes[*place])).collect();
+        let open = (!closed.is_empty()).then(|| {
+            let mut free = self.free.clone();
+            closed.iter().for_each(|place| free[*place].clear());
+            free
+        });
+        let now = Rooms { nodes, free: open.as_deref().unwrap_or(&self.free[..]) };
         let empty = Rooms { nodes, free: &self.world.empty };
 
         if let Some(ahead) = ahead {
             return Wait::BehindOthers { ahead: ahead.to_owned() };
         }
         let classes = placement::classes(members, nodes, usable);
+        if self.table.takes_whole_nodes(&gang.queue) && placement::place(&classes, empty).is_ok() {
+            return Wait::NoEmptyNode { pool: pool.to_owned() };
+        }
         let Err(stuck) = placement::place(&classes, now) else {
             if let Some(lack) = members.iter().find_map(|member| self.table.no_card(pool, member)) {
                 return Wait::NoCard(lack);
@@ -835,6 +849,7 @@ fn lasts(wait: &Wait) -> bool {
         | Wait::NoArrangement { .. }
         | Wait::NoDomain { .. }
         | Wait::NoCard(_)
+        | Wait::NoEmptyNode { .. }
         | Wait::TooFewNodes { .. } => true,
         Wait::Ruled(rulings) => rulings.iter().all(|ruling| !matches!(ruling, Ruling::NotAllowed { .. } | Ruling::Window { .. })),
     }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use fermion_scheduler::device::{Model, Profile};
 use fermion_scheduler::engine::Backfill;
 use fermion_scheduler::gang::Topology;
-use fermion_scheduler::queue::{JobOrder, State as QueueState};
+use fermion_scheduler::queue::{JobOrder, Mode, OverSubscribe, State as QueueState};
 use fermion_scheduler::{
     Amounts, CardHeld, CardPart, Gang, Member, MemberSet, PartSize, Past, PlacedMember, Plan, Planner, Pool, Queue, Snapshot, Subject,
     Wait, Whom, plan_after,
@@ -50,6 +50,12 @@ enum Event {
 /// Node of a pod, whether it is being stopped, and its cards.
 type Seat = (String, bool, Vec<CardHeld>);
 
+impl Job {
+    fn asks_to_share(&self) -> bool {
+        self.pods % 2 == 0
+    }
+}
+
 /// What there is.
 #[derive(Clone, Debug)]
 struct World {
@@ -63,6 +69,8 @@ struct World {
     closed: BTreeSet<usize>,
     ceilings: Vec<Option<i128>>,
     pool: Pool,
+    /// Of each queue.
+    sharing: Vec<OverSubscribe>,
     claims: BTreeSet<String>,
 }
 
@@ -135,7 +143,7 @@ fn event() -> impl Strategy<Value = Event> {
 }
 
 impl World {
-    fn new(jobs: Vec<Job>, guarantees: Vec<i128>, fair: bool) -> Self {
+    fn new(jobs: Vec<Job>, guarantees: Vec<i128>, sharing: Vec<OverSubscribe>, fair: bool) -> Self {
         let pool = Pool { name: "local".into(), half_life_ms: fair.then_some(3000), patience_ms: Some(20_000), ..Pool::default() };
         Self {
             there: vec![false; jobs.len()],
@@ -147,6 +155,7 @@ impl World {
             closed: BTreeSet::new(),
             ceilings: vec![None; 3],
             pool,
+            sharing,
             claims: BTreeSet::new(),
             jobs,
         }
@@ -213,6 +222,7 @@ impl World {
             topology: Topology { required: job.rack.then_some(0), preferred: None },
             preemptible: job.preemptible,
             urgent: job.urgent,
+            oversubscribe: job.asks_to_share(),
             deadline_at: job.urgent.then_some(60_000),
             claims: self.claims.contains(&job.id),
             owner: Whom {
@@ -235,6 +245,7 @@ impl World {
             guaranteed: if self.guarantees[number] > 0 { card(self.guarantees[number]) } else { Amounts::new() },
             limit: self.limits[number].map(card).unwrap_or_default(),
             job_order: orders[number % orders.len()],
+            oversubscribe: self.sharing[number],
             state: if self.closed.contains(&number) { QueueState::Down } else { QueueState::Up },
             ..Queue::default()
         };
@@ -281,6 +292,38 @@ impl World {
         }
     }
 
+    /// On no processor are more jobs than may share it, and who has a node alone is alone there.
+    fn check_processors(&self) {
+        for node in (0..NODES).map(|node| format!("n{node}")) {
+            let mut own = 0;
+            let mut shared: BTreeMap<usize, (Vec<i128>, u32)> = BTreeMap::new();
+            let (mut here, mut alone) = (0, 0);
+            for (job, pods) in self.jobs.iter().zip(&self.pods) {
+                let members = pods.iter().flatten().filter(|(at, ..)| *at == node).count() as i128;
+                if members == 0 {
+                    continue;
+                }
+                let asked = shape(job.shape).get("cpu").copied().unwrap_or(0) * members;
+                let sharing = self.sharing[job.queue];
+                here += 1;
+                alone += usize::from(sharing == OverSubscribe::Exclusive);
+                if sharing.shares(job.asks_to_share()) {
+                    let group = shared.entry(job.queue).or_insert((Vec::new(), sharing.jobs_per_core_max()));
+                    group.0.push(asked);
+                } else {
+                    own += asked;
+                }
+            }
+            assert!(alone == 0 || here == 1, "{here} jobs are on {node}, {alone} of them to have it alone");
+            for (asked, count) in shared.values() {
+                let sum: i128 = asked.iter().sum();
+                let count = i128::from(*count);
+                own += asked.iter().copied().max().unwrap_or(0).max((sum + count - 1) / count);
+            }
+            assert!(own <= 6000, "{own} of 6000 on {node}");
+        }
+    }
+
     /// Does what was decided.
     fn apply(&mut self, plan: &Plan, now: i64) {
         let places: BTreeMap<String, usize> = self.jobs.iter().enumerate().map(|(place, job)| (job.id.clone(), place)).collect();
@@ -305,6 +348,17 @@ impl World {
     }
 }
 
+fn sharing() -> impl Strategy<Value = Vec<OverSubscribe>> {
+    let of = |mode, count| OverSubscribe::new(mode, count).expect("a choice");
+    let one = prop_oneof![
+        4 => Just(OverSubscribe::No),
+        1 => (1..4_u32).prop_map(move |count| of(Mode::Yes, Some(count))),
+        1 => (1..4_u32).prop_map(move |count| of(Mode::Force, Some(count))),
+        1 => Just(OverSubscribe::Exclusive),
+    ];
+    prop::collection::vec(one, QUEUES)
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
 
@@ -314,9 +368,10 @@ proptest! {
         jobs in jobs(),
         guarantees in prop::collection::vec(0..4_i128, QUEUES),
         fair in any::<bool>(),
+        sharing in sharing(),
         rounds in prop::collection::vec((prop::collection::vec(event(), 0..4), 1..4000_i64), 1..14),
     ) {
-        let mut world = World::new(jobs, guarantees, fair);
+        let mut world = World::new(jobs, guarantees, sharing, fair);
         let mut planner = Planner::new();
         let mut past = Past::default();
         let mut now = 10_000;
@@ -334,13 +389,14 @@ proptest! {
             prop_assert_eq!(&planner.past(), &past);
             world.apply(&kept, now);
             world.check_cards();
+            world.check_processors();
         }
     }
 
     /// A round leaves no trace: asked again, the planner says the same.
     #[test]
-    fn a_round_is_only_a_question(jobs in jobs(), events in prop::collection::vec(event(), 1..12)) {
-        let mut world = World::new(jobs, vec![0, 2, 0, 3], false);
+    fn a_round_is_only_a_question(jobs in jobs(), sharing in sharing(), events in prop::collection::vec(event(), 1..12)) {
+        let mut world = World::new(jobs, vec![0, 2, 0, 3], sharing, false);
         let mut planner = Planner::new();
         for event in &events {
             world.happen(event);

@@ -11,6 +11,7 @@ mod order;
 mod preemption;
 mod properties;
 mod rounds;
+mod sharing;
 mod titles;
 mod waits;
 

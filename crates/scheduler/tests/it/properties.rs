@@ -219,7 +219,7 @@ fn check_wait(snapshot: &Snapshot, plan: &Plan, served: &Served<'_>, wait: &Wait
                 check_shortage(shortage, &members, &now);
             }
         }
-        Wait::Ruled(_) | Wait::Evicting { .. } => unreachable!("nothing is ruled or runs"),
+        Wait::Ruled(_) | Wait::Evicting { .. } | Wait::NoEmptyNode { .. } => unreachable!("nothing is ruled or runs"),
         Wait::NoArrangement { .. } | Wait::NoDomain { .. } | Wait::NoCard(_) | Wait::TooFewNodes { .. } => {
             unreachable!("small situations are searched whole, and ask for no domain, no node of their own and no part of a card")
         }

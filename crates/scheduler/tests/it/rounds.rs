@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use fermion_scheduler::device::{Model, Profile};
+use fermion_scheduler::queue::OverSubscribe;
 use fermion_scheduler::{
     Amounts, CardHeld, CardPart, Gang, Member, MemberSet, PartSize, PlacedMember, Plan, Pool, Queue, Snapshot, Subject, Wait, Whom, plan,
 };
@@ -79,6 +80,8 @@ struct Rules {
     queues: Vec<(i128, Option<i128>, u32)>,
     ceilings: Vec<Option<i128>>,
     preemption: bool,
+    /// Whether work of each queue has its nodes alone.
+    alone: Vec<bool>,
 }
 
 /// Where a pod is.
@@ -119,12 +122,15 @@ fn jobs() -> impl Strategy<Value = Vec<Job>> {
 fn rules() -> impl Strategy<Value = Rules> {
     let queue = (0..7_i128, prop::option::weighted(0.3, 6..12_i128), 0..3_u32);
     let ceilings = prop::collection::vec(prop::option::weighted(0.4, 2..9_i128), 2);
-    (1..4_usize, prop::collection::vec(queue, 3), ceilings, any::<bool>()).prop_map(|(nodes, mut queues, ceilings, preemption)| {
-        for (guarantee, limit, _) in &mut queues {
-            *limit = limit.map(|limit| limit.max(*guarantee));
-        }
-        Rules { nodes, queues, ceilings, preemption }
-    })
+    let alone = prop::collection::vec(prop::bool::weighted(0.15), 3);
+    (1..4_usize, prop::collection::vec(queue, 3), ceilings, any::<bool>(), alone).prop_map(
+        |(nodes, mut queues, ceilings, preemption, alone)| {
+            for (guarantee, limit, _) in &mut queues {
+                *limit = limit.map(|limit| limit.max(*guarantee));
+            }
+            Rules { nodes, queues, ceilings, preemption, alone }
+        },
+    )
 }
 
 fn snapshot(rules: &Rules, jobs: &[Job], state: &State, now: i64) -> Snapshot {
@@ -135,6 +141,7 @@ fn snapshot(rules: &Rules, jobs: &[Job], state: &State, now: i64) -> Snapshot {
         guaranteed: if *guarantee > 0 { card(*guarantee) } else { BTreeMap::new() },
         limit: limit.map(card).unwrap_or_default(),
         priority: *priority,
+        oversubscribe: if rules.alone[index] { OverSubscribe::Exclusive } else { OverSubscribe::No },
         ..Queue::default()
     };
     let mut nodes: Vec<_> = (0..rules.nodes).map(|index| node(&format!("n{index}"), &[(CARD, CARDS_PER_NODE)])).collect();
@@ -236,6 +243,11 @@ fn check(rules: &Rules, jobs: &[Job], state: &State) {
         }
         let staying = pods.iter().flatten().filter(|placed| !placed.leaving).count() as u32;
         assert!(staying == 0 || staying >= job.min, "a gang runs whole or not at all: {state:?}");
+    }
+    for node in (0..rules.nodes).map(|node| format!("n{node}")) {
+        let here = |index: &usize| state.pods[*index].iter().flatten().any(|placed| placed.node == node);
+        let here: Vec<usize> = (0..jobs.len()).filter(here).collect();
+        assert!(here.len() <= 1 || here.iter().all(|index| !rules.alone[jobs[*index].queue]), "{here:?} are on {node}: {state:?}");
     }
     for ((_, index), (compute, memory_mib, slices, otherwise)) in on_card {
         assert!(i128::from(index) < CARDS_PER_NODE, "the card is there: {state:?}");
