@@ -24,6 +24,15 @@ fn patch(kubectl: &Kubectl, what: [&str; 2], spec: &Value) {
     kubectl.run(&["patch", what[0], what[1], "--type=merge", "-p", &json!({"spec": spec}).to_string()]).ok();
 }
 
+/// A job of one worker that asks for processors alone, and runs for an hour.
+fn processors(name: &str, queue: &str, cores: u32, shares: bool) -> String {
+    let requests = json!({"cpu": cores.to_string()});
+    let containers = json!([{"name": "main", "image": "fermion.dev/base:latest", "resources": {"requests": requests}}]);
+    let template = json!({"metadata": {"annotations": {"fermion.dev/fake-run-time": "1h"}}, "spec": {"containers": containers}});
+    let roles = json!([{"name": "worker", "replicas": 1, "template": template}]);
+    object("TrainingJob", name, &json!({"queue": queue, "roles": roles, "scheduling": {"oversubscribe": shares}}))
+}
+
 /// The node of each pod of a job.
 #[track_caller]
 fn nodes_of(kubectl: &Kubectl, job: &str) -> Vec<String> {
@@ -218,4 +227,99 @@ fn queues_have_back_what_they_are_promised_and_say_what_they_wait_for() {
     let never = json!({"allowed": {"Training": [{"firstDate": "2020-01-01", "lastDate": "2020-01-02"}]}});
     kubectl.apply(&object("TimeWindow", "past", &never));
     kubectl.wait_field("default", "wl/two", "{.status.waiting.reason}", "OutsideHours");
+}
+
+#[test]
+fn processors_are_shared_and_nodes_given_whole_as_queues_say() {
+    let platform = Platform::start(FERMION, Node::None);
+    let kubectl = platform.kubectl();
+    let group = json!({"name": "cpu", "count": 2, "cpu": "8", "memory": "64Gi"});
+    kubectl.apply(&object("Pool", "sim", &json!({"kind": "Fake", "fake": {"groups": [group]}})));
+    let queue =
+        |name: &str, oversubscribe: Value| kubectl.apply(&object("Queue", name, &json!({"pool": "sim", "oversubscribe": oversubscribe})));
+    queue("plain", json!({"mode": "NO"}));
+    queue("asked", json!({"mode": "YES", "count": 2}));
+    queue("forced", json!({"mode": "FORCE", "count": 2}));
+    queue("whole", json!({"mode": "EXCLUSIVE"}));
+    kubectl.wait_field("default", "pool/sim", "{.status.nodes}", "2");
+    let runs = |name: &str| kubectl.wait_field("default", &format!("tj/{name}"), "{.status.phase}", "Running");
+    let waits = |name: &str, reason: &str| kubectl.wait_field("default", &format!("wl/{name}"), "{.status.waiting.reason}", reason);
+
+    // One node is taken for itself, so that all else meets on the other.
+    kubectl.apply(&processors("alone", "whole", 1, false));
+    runs("alone");
+    kubectl.apply(&processors("first", "asked", 6, true));
+    runs("first");
+    assert_ne!(nodes_of(&kubectl, "first"), nodes_of(&kubectl, "alone"));
+    kubectl.apply(&processors("unwilling", "asked", 6, false));
+    waits("unwilling", "InsufficientResources");
+    kubectl.apply(&processors("second", "asked", 6, true));
+    runs("second");
+    assert_eq!(nodes_of(&kubectl, "second"), nodes_of(&kubectl, "first"));
+    kubectl.apply(&processors("also-alone", "whole", 1, false));
+    waits("also-alone", "NoEmptyNode");
+    let told = platform.run(&["explain", "also-alone"]).ok();
+    assert!(
+        told.contains("work of queue `whole` has its nodes to itself, and too few nodes of pool `sim` that would do run nothing"),
+        "{told}"
+    );
+
+    // Nobody of another queue shares what these two have.
+    kubectl.apply(&processors("other", "forced", 3, false));
+    waits("other", "InsufficientResources");
+    kubectl.run(&["delete", "tj", "unwilling", "first", "second", "other"]).ok();
+    // The node is given whole now, then shared by those who do not ask.
+    runs("also-alone");
+    kubectl.run(&["delete", "tj", "also-alone"]).ok();
+    kubectl.apply(&processors("other", "forced", 3, false));
+    runs("other");
+    for name in ["much", "more"] {
+        kubectl.apply(&processors(name, "forced", 7, false));
+    }
+    runs("much");
+    waits("more", "InsufficientResources");
+    kubectl.run(&["delete", "tj", "other"]).ok();
+    runs("more");
+    kubectl.run(&["delete", "tj", "alone"]).ok();
+    kubectl.apply(&processors("plain", "plain", 8, false));
+    runs("plain");
+    assert_ne!(nodes_of(&kubectl, "plain"), nodes_of(&kubectl, "much"));
+}
+
+#[test]
+fn a_queue_gives_out_its_resource_group_and_no_node_that_is_not_authorised() {
+    let platform = Platform::start(FERMION, Node::None);
+    let kubectl = platform.kubectl();
+    let group = json!({"name": "cpu", "count": 3, "cpu": "8", "memory": "64Gi"});
+    kubectl.apply(&object("Pool", "sim", &json!({"kind": "Fake", "fake": {"groups": [group]}})));
+    kubectl.wait_field("default", "pool/sim", "{.status.nodes}", "3");
+    let nodes = json!([{"name": "sim-cpu-0", "authorized": true}, {"name": "sim-cpu-1"}]);
+    kubectl.apply(&object("Partition", "hpc", &json!({"type": "HPC", "nodes": nodes})));
+    kubectl.apply(&object("ResourceGroup", "batch", &json!({"partition": "hpc", "nodes": ["sim-cpu-0"]})));
+    kubectl.wait_field("default", "rg/batch", "{.status.nodes}", "1");
+    kubectl.apply(&object("Queue", "grouped", &json!({"pool": "sim", "resourceGroup": "batch"})));
+    kubectl.apply(&object("Queue", "all", &json!({"pool": "sim"})));
+
+    for name in ["one", "two"] {
+        kubectl.apply(&processors(name, "grouped", 8, false));
+    }
+    kubectl.wait_field("default", "tj/one", "{.status.phase}", "Running");
+    assert_eq!(nodes_of(&kubectl, "one"), ["sim-cpu-0"]);
+    kubectl.wait_field("default", "wl/two", "{.status.waiting.reason}", "InsufficientResources");
+    for name in ["free", "last"] {
+        kubectl.apply(&processors(name, "all", 8, false));
+    }
+    kubectl.wait_field("default", "tj/free", "{.status.phase}", "Running");
+    assert_eq!(nodes_of(&kubectl, "free"), ["sim-cpu-2"]);
+    kubectl.wait_field("default", "wl/last", "{.status.waiting.reason}", "InsufficientResources");
+
+    // Authorised, and of no group: for the queue of the whole pool.
+    let nodes = json!([{"name": "sim-cpu-0", "authorized": true}, {"name": "sim-cpu-1", "authorized": true}]);
+    patch(&kubectl, ["partition", "hpc"], &json!({"nodes": nodes}));
+    kubectl.wait_field("default", "tj/last", "{.status.phase}", "Running");
+    assert_eq!(nodes_of(&kubectl, "last"), ["sim-cpu-1"]);
+    // And for the other once it is in the group.
+    kubectl.run(&["delete", "tj", "last"]).ok();
+    patch(&kubectl, ["resourcegroup", "batch"], &json!({"nodes": ["sim-cpu-0", "sim-cpu-1"]}));
+    kubectl.wait_field("default", "tj/two", "{.status.phase}", "Running");
 }

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use fermion_api::compute::partition::PartitionStatus;
+use fermion_api::compute::partition::{PartitionStatus, PartitionType};
 use fermion_api::compute::resource_group::ResourceGroupStatus;
 use fermion_api::compute::{Partition, ResourceGroup};
 use fermion_api::{conditions, labels, reason};
@@ -38,8 +38,8 @@ pub(super) fn decide(partitions: &[Arc<Partition>], groups: &[Arc<ResourceGroup>
                 continue;
             }
             labels.insert(labels::PARTITION.to_owned(), partition.name_any());
-            if member.authorized {
-                labels.insert(labels::HPC_AUTHORIZED.to_owned(), "true".to_owned());
+            if member.authorized || partition.spec.r#type == PartitionType::HPC {
+                labels.insert(labels::HPC_AUTHORIZED.to_owned(), member.authorized.to_string());
             }
         }
     }
@@ -172,7 +172,8 @@ mod tests {
         let expected =
             |pairs: &[(&str, &str)]| -> Labels { pairs.iter().map(|(label, value)| ((*label).to_owned(), (*value).to_owned())).collect() };
         let of_a = expected(&[(labels::PARTITION, "hpc"), (labels::RESOURCE_GROUP, "batch"), (labels::HPC_AUTHORIZED, "true")]);
-        assert_eq!((&written["a"], &written["b"]), (&of_a, &expected(&[(labels::PARTITION, "hpc")])));
+        let of_b = expected(&[(labels::PARTITION, "hpc"), (labels::HPC_AUTHORIZED, "false")]);
+        assert_eq!((&written["a"], &written["b"]), (&of_a, &of_b));
         assert!(written["c"].is_empty(), "it is in no partition any more");
         let status = &decision.partitions[0].1;
         assert_eq!((status.nodes, status.ready, status.authorized, status.grouped), (2, 2, 1, 1));

@@ -110,7 +110,10 @@ pub(super) fn sentence(wait: &Wait, queue: &str, troubles: &Troubles) -> String 
         },
         Wait::NoReadyNode { pool, node: None } => format!("pool `{pool}` has no nodes"),
         Wait::NoMatchingNode { pool, member } => {
-            format!("no node of pool `{pool}` meets the nodeSelector, affinity and tolerations of pod {}", short(member))
+            format!(
+                "no node of pool `{pool}` that queue `{queue}` gives out meets the nodeSelector, affinity and tolerations of pod {}",
+                short(member)
+            )
         }
         Wait::ExceedsCapacity(shortage) => format!("it asks for more than there is: {}", lack(shortage, "in all")),
         Wait::InsufficientResources(shortage) => lack(shortage, "free"),

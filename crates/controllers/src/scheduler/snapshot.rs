@@ -283,7 +283,7 @@ impl Sight<'_> {
                 scene.members.insert(id(&***pod), Arc::clone(pod));
             }
             let min = u32::try_from(pods::min_of(set)).unwrap_or(0);
-            let pending = pending.iter().map(|(_, pod)| member(pod, self.catalogue, around)).collect();
+            let pending = pending.iter().map(|(_, pod)| self.member(pod, &spec.queue, around)).collect();
             sets.push(plan::MemberSet { name: set.name.clone(), min, settled, pending });
         }
         if placed.is_empty() && sets.iter().all(|set| set.pending.is_empty()) {
@@ -320,7 +320,8 @@ impl Sight<'_> {
 
     /// Adds a pod that belongs to no Workload, as a gang of one.
     fn add_bare(&self, pod: &Arc<Pod>, around: Option<&Neighbours<'_>>, scene: &mut Scene) {
-        let set = plan::MemberSet { name: String::new(), min: 1, settled: 0, pending: vec![member(pod, self.catalogue, around)] };
+        let set =
+            plan::MemberSet { name: String::new(), min: 1, settled: 0, pending: vec![self.member(pod, &scene.bare_pods_queue, around)] };
         let id = gang_of_pod(&pod.namespace().unwrap_or_default(), &pod.name_any());
         scene.members.insert(self::id(&**pod), Arc::clone(pod));
         let gang = plan::Gang {
@@ -334,6 +335,24 @@ impl Sight<'_> {
             ..plan::Gang::default()
         };
         scene.gangs.insert(id, Arc::new(gang));
+    }
+
+    /// A queue with a resource group gives out the nodes of that group alone, which their label says.
+    fn member(&self, pod: &Pod, queue: &str, around: Option<&Neighbours<'_>>) -> plan::Member {
+        let spec = pod.spec.clone().unwrap_or_default();
+        let (requests, part) = self.catalogue.asked(pod);
+        let demanded = around.map(|around| around.requirements(pod)).unwrap_or_default();
+        let group = self.queues.iter().find(|one| one.name_any() == queue).and_then(|queue| queue.spec.resource_group.clone());
+        let (affinity, tolerations) = (and(affinity(&spec), &demanded), tolerations(&spec));
+        let mut node_selector = spec.node_selector.unwrap_or_default();
+        if let Some(group) = group {
+            // Who selects another one suits no node.
+            let before = node_selector.insert(labels::RESOURCE_GROUP.to_owned(), group.clone());
+            if before.is_some_and(|before| before != group) {
+                node_selector.insert(labels::RESOURCE_GROUP.to_owned(), String::new());
+            }
+        }
+        plan::Member { id: id(pod), requests, part, affinity, alone: affinity::is_alone(pod), tolerations, node_selector }
     }
 }
 
@@ -369,7 +388,15 @@ pub(crate) fn is_ready(node: &Node) -> bool {
 /// Why a node cannot run pods, in its own words.
 pub(super) fn trouble(node: &Node) -> Option<String> {
     let unready = readiness(node).filter(|condition| condition.status != "True").and_then(|condition| condition.message.clone());
-    unready.filter(|message| !message.is_empty()).or_else(|| quarantine::story(node))
+    unready.filter(|message| !message.is_empty()).or_else(|| quarantine::story(node)).or_else(|| {
+        let story = "it is in an HPC partition and not authorised to be used; its Partition says `authorized: true` of those that are";
+        is_unauthorized(node).then(|| story.to_owned())
+    })
+}
+
+/// Whether the node is in an HPC partition, and nobody has said that it may be used.
+fn is_unauthorized(node: &Node) -> bool {
+    node.labels().get(labels::HPC_AUTHORIZED).is_some_and(|authorized| authorized == "false")
 }
 
 fn readiness(node: &Node) -> Option<&NodeCondition> {
@@ -404,28 +431,13 @@ fn node(node: &Node, used: plan::Amounts, cards: Vec<plan::CardHeld>, domains: V
         name: node.name_any(),
         pool: pool_of(node),
         ready: is_ready(node) && node.metadata.deletion_timestamp.is_none(),
-        schedulable: !spec.unschedulable.unwrap_or(false) && quarantine::story(node).is_none(),
+        schedulable: !spec.unschedulable.unwrap_or(false) && quarantine::story(node).is_none() && !is_unauthorized(node),
         labels: node.labels().clone(),
         taints: taints.collect(),
         allocatable: amounts,
         used,
         cards,
         domains,
-    }
-}
-
-fn member(pod: &Pod, catalogue: &Catalogue, around: Option<&Neighbours<'_>>) -> plan::Member {
-    let spec = pod.spec.clone().unwrap_or_default();
-    let (requests, part) = catalogue.asked(pod);
-    let demanded = around.map(|around| around.requirements(pod)).unwrap_or_default();
-    plan::Member {
-        id: id(pod),
-        requests,
-        part,
-        affinity: and(affinity(&spec), &demanded),
-        alone: affinity::is_alone(pod),
-        tolerations: tolerations(&spec),
-        node_selector: spec.node_selector.unwrap_or_default(),
     }
 }
 

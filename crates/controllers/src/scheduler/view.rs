@@ -143,6 +143,7 @@ struct Reach {
     owners: Owners,
     levels: HashMap<String, Vec<String>>,
     pool_of_queue: BTreeMap<String, String>,
+    group_of_queue: BTreeMap<String, Option<String>>,
     bare_pods_queue: String,
 }
 
@@ -166,6 +167,7 @@ impl Ruled {
             owners: all.ruling().owners(),
             levels: all.pools.iter().map(|pool| (pool.name_any(), pool.spec.topology_levels.clone())).collect(),
             pool_of_queue: all.queues.iter().map(|queue| (queue.name_any(), queue.spec.pool.clone())).collect(),
+            group_of_queue: all.queues.iter().map(|queue| (queue.name_any(), queue.spec.resource_group.clone())).collect(),
             bare_pods_queue: queue::default_of(all.queues.iter().map(AsRef::as_ref)),
         };
         all

@@ -760,7 +760,9 @@ impl<'a> Round<'a> {
         let closed: Vec<usize> = (0..nodes.len()).filter(|place| in_pool(*place) && self.table.is_closed(nodes[*place])).collect();
         let open = (!closed.is_empty()).then(|| {
             let mut free = self.free.clone();
-            closed.iter().for_each(|place| free[*place].clear());
+            for place in &closed {
+                free[*place].clear();
+            }
             free
         });
         let now = Rooms { nodes, free: open.as_deref().unwrap_or(&self.free[..]) };

@@ -52,7 +52,7 @@ type Seat = (String, bool, Vec<CardHeld>);
 
 impl Job {
     fn asks_to_share(&self) -> bool {
-        self.pods % 2 == 0
+        self.pods.is_multiple_of(2)
     }
 }
 
