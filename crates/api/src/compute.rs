@@ -11,6 +11,7 @@ pub mod resource_group;
 pub mod resource_policy;
 pub mod resource_ticket;
 pub mod scheduling_policy;
+pub mod scheduling_review;
 pub mod time_window;
 
 pub use accelerator_model::{AcceleratorModel, AcceleratorModelSpec};
@@ -22,4 +23,5 @@ pub use resource_group::{ResourceGroup, ResourceGroupSpec, ResourceGroupStatus};
 pub use resource_policy::{ResourcePolicy, ResourcePolicySpec, ResourcePolicyStatus};
 pub use resource_ticket::{ResourceTicket, ResourceTicketSpec, ResourceTicketStatus};
 pub use scheduling_policy::{SchedulingPolicy, SchedulingPolicySpec};
+pub use scheduling_review::{SchedulingReview, SchedulingReviewSpec, SchedulingReviewStatus};
 pub use time_window::{TimeWindow, TimeWindowSpec, TimeWindowStatus};

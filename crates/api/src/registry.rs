@@ -39,6 +39,8 @@ pub enum Access {
     Full,
     /// Records: people and controllers read them, the platform itself writes them.
     ReadOnly,
+    /// Questions: they are answered when they are made, and kept nowhere.
+    Review,
 }
 
 /// One kind.
@@ -147,8 +149,9 @@ impl Names {
 }
 
 /// Says that a type is a kind that is served: `crate::kind!(Dataset);`, or
-/// `crate::kind!(UsageRecord, ReadOnly);` for one that only the platform itself writes. The crate's
-/// build script finds the line, which therefore begins at the left margin.
+/// `crate::kind!(UsageRecord, ReadOnly);` for one that only the platform itself writes, or
+/// `crate::kind!(SchedulingReview, Review);` for a question. The crate's build script finds the line,
+/// which therefore begins at the left margin.
 #[macro_export]
 macro_rules! kind {
     ($kind:ty) => {

@@ -239,7 +239,8 @@ impl Resource {
     fn from_kind(kind: registry::Kind) -> anyhow::Result<Described> {
         let stored_as = kind.resource().into();
         let mut subresources = Vec::new();
-        if kind.has_status {
+        // The status of a question is its answer.
+        if kind.has_status && kind.access != Access::Review {
             subresources.push("status");
         }
         if kind.scale.is_some() {
@@ -251,6 +252,7 @@ impl Resource {
         let (verbs, source) = match kind.access {
             Access::Full => (&ALL_VERBS[..], Source::Objects),
             Access::ReadOnly => (&READ_VERBS[..], Source::Usage),
+            Access::Review => (&REVIEW_VERBS[..], Source::Review),
         };
         let validator = Validator::compile(&kind.schema)?;
         let mut schema = kind.schema;

@@ -63,7 +63,7 @@ mod watch;
 mod write;
 
 use std::collections::HashMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use axum::Router;
 use fermion_store::Store;
@@ -72,6 +72,7 @@ pub use clock::{Clock, ManualClock, SystemClock};
 pub use encryption::{KeySource, Keyring, KeyringError, Resealed, RotationError};
 pub use identity::{ADMINISTRATORS, AUTHENTICATED, COMPONENTS, Identity, TokenSigner};
 pub use platform_keys::{PlatformKeys, PlatformKeysError};
+pub use review::foresight::{Foreseen, Foresight, Unforeseen};
 
 use admission::entitlements::Entitlements;
 use admission::webhook::{TargetPolicy, Webhooks};
@@ -114,6 +115,8 @@ pub struct Api {
     clock: Arc<dyn Clock>,
     /// The HTTP interfaces of the nodes, by name: logs, exec and the like are passed on to them.
     nodes: RwLock<HashMap<String, Router>>,
+    /// Tells what would become of work.
+    foresight: OnceLock<Box<dyn Foresight>>,
     /// Texts in Prometheus' format that other parts add to `/metrics`.
     metrics: RwLock<Vec<MetricsText>>,
     shutdown: tokio::sync::watch::Receiver<bool>,
@@ -175,6 +178,7 @@ impl Api {
             store: SealedStore::new(store, options.keys),
             clock,
             nodes: RwLock::default(),
+            foresight: OnceLock::new(),
             metrics: RwLock::default(),
             shutdown,
             started: std::sync::atomic::AtomicBool::new(false),

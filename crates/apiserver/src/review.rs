@@ -1,4 +1,6 @@
-//! Reviews: who a token belongs to, and who may do what.
+//! Reviews: who a token belongs to, who may do what, and what would become of work.
+
+pub(crate) mod foresight;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -29,6 +31,10 @@ pub(crate) async fn answer(
     let kind = review["kind"].as_str().unwrap_or_default();
     if kind != resource.kind || review["apiVersion"].as_str() != Some(&resource.api_version()) {
         return Err(ApiError::bad_request(format!("this address takes a {} of {}", resource.kind, resource.api_version())));
+    }
+    // What a client says of the answer does not matter.
+    if let Some(fields) = review.as_object_mut() {
+        fields.remove("status");
     }
     for field in ["spec", "metadata"] {
         if !matches!(review[field], Value::Null | Value::Object(_)) {
@@ -62,6 +68,7 @@ pub(crate) async fn answer(
             }
             access(api, resource, &subject(resource, &review["spec"])?, &review["spec"])?
         }
+        "SchedulingReview" => foresight::answer(api, caller, resource, namespace, &review, options, &mut warnings).await?,
         "SelfSubjectRulesReview" => rules(api, caller, review["spec"]["namespace"].as_str().unwrap_or_default()),
         other => return Err(ApiError::internal(format!("{other} has no answer"))),
     };

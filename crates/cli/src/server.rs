@@ -5,6 +5,7 @@
 //! stopped server leaves running on purpose: containers outlive it.
 
 mod access;
+mod foresight;
 mod http;
 mod leadership;
 mod memory;
@@ -120,7 +121,10 @@ pub(crate) async fn run(arguments: ServerArgs) -> anyhow::Result<()> {
     let gateway = Gateway::new(api.client(Identity::component("gateway")), fermion_gateway::Options::default());
     let measured = gateway.clone();
     api.add_metrics(Box::new(move || measured.metrics_text()));
-    let control = fermion_controllers::Options::default();
+    // Every server answers, whichever leads.
+    let reviewer = fermion_controllers::Reviewer::new(api.client(Identity::component("controllers")));
+    api.set_foresight(Box::new(foresight::ByReviewer(reviewer.clone())));
+    let control = fermion_controllers::Options { reviewer: Some(reviewer), ..fermion_controllers::Options::default() };
     let counts = control.counts.clone();
     api.add_metrics(Box::new(move || counts.metrics_text()));
     let router = gateway.router().merge(api.router());

@@ -77,7 +77,8 @@ where
     answer.map(drop).map_err(Error::api("change", describe(existing)))
 }
 
-fn new<K: Resource<DynamicType = ()>>(owner: &K, child: Child) -> Workload {
+/// The Workload that is made where there is none.
+pub(crate) fn new<K: Resource<DynamicType = ()>>(owner: &K, child: Child) -> Workload {
     let mut workload = Workload::new(&child.name, child.spec);
     workload.metadata.namespace = owner.namespace();
     workload.metadata.owner_references = owner::references(owner);

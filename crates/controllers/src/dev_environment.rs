@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fermion_api::ai::dev_environment::{AppKind, apps_secret_name};
+use fermion_api::ai::workload::WorkloadSpec;
 use fermion_api::ai::{DevEnvironment, Workload};
 use fermion_api::{labels, quantity};
 use jiff::Timestamp;
@@ -77,17 +78,28 @@ async fn reconcile(environment: Arc<DevEnvironment>, context: Arc<Context>) -> R
         answer.map_err(Error::api("stop", describe(&*environment)))?;
         return Ok(Action::requeue(context.sweep));
     }
-    let generation = environment.metadata.generation.unwrap_or_default().to_string();
-    let child = children::Child {
-        name: environment.name_any(),
-        labels: [(labels::DEV_ENVIRONMENT.to_owned(), environment.name_any())].into(),
-        annotations: decision.rendered.then(|| [(labels::RENDERED_GENERATION.to_owned(), generation)].into()),
-        annotations_removed: Vec::new(),
-        spec: decision.workload,
-    };
+    let child = child(&environment, decision.workload, decision.rendered);
     children::keep(&context.client, &*environment, existing.as_deref(), child).await?;
     let until = |at: Timestamp| Duration::try_from(at.duration_since(Timestamp::now())).unwrap_or(Duration::ZERO);
     Ok(Action::requeue(decision.look_again_at.map_or(context.sweep, until).min(context.sweep)))
+}
+
+/// The Workload of an environment, whose pod set may have been made anew.
+fn child(environment: &DevEnvironment, spec: WorkloadSpec, rendered: bool) -> children::Child {
+    let generation = environment.metadata.generation.unwrap_or_default().to_string();
+    children::Child {
+        name: environment.name_any(),
+        labels: [(labels::DEV_ENVIRONMENT.to_owned(), environment.name_any())].into(),
+        annotations: rendered.then(|| [(labels::RENDERED_GENERATION.to_owned(), generation)].into()),
+        annotations_removed: Vec::new(),
+        spec,
+    }
+}
+
+/// The Workload that is made of an environment that is new.
+pub(crate) fn first_workload(environment: &DevEnvironment, now: Timestamp) -> Workload {
+    let decision = decide::decide(&decide::Seen { environment, workload: None, pods: &[], now });
+    children::new(environment, child(environment, decision.workload, decision.rendered))
 }
 
 /// Makes the home volume's claim, or asks for more room in it. It is never made smaller.

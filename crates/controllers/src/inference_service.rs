@@ -12,6 +12,7 @@ mod rollout;
 use std::sync::Arc;
 use std::time::Duration;
 
+use fermion_api::ai::workload::WorkloadSpec;
 use fermion_api::ai::{InferenceService, Workload};
 use fermion_api::labels;
 use jiff::Timestamp;
@@ -71,13 +72,7 @@ async fn reconcile(service: Arc<InferenceService>, context: Arc<Context>) -> Res
     }
     let existing = context.workloads.get(&namespace, &decision.name);
     let revision = decision.status.revision.clone().unwrap_or_default();
-    let child = children::Child {
-        labels: [(labels::INFERENCE_SERVICE.to_owned(), service.name_any()), (labels::REVISION.to_owned(), revision)].into(),
-        annotations: existing.is_none().then(Default::default),
-        annotations_removed: Vec::new(),
-        name: decision.name,
-        spec: decision.workload,
-    };
+    let child = child(&service, revision, decision.name, decision.workload, existing.is_none());
     children::keep(&context.client, &*service, existing.as_deref(), child).await?;
     for (old, spec) in decision.shrink {
         let child =
@@ -95,4 +90,22 @@ async fn reconcile(service: Arc<InferenceService>, context: Arc<Context>) -> Res
     }
     let wait = decision.look_again_at.map_or(context.sweep, |at| until(at, Timestamp::now()));
     Ok(Action::requeue(wait.min(context.sweep)))
+}
+
+/// The Workload of the present revision.
+fn child(service: &InferenceService, revision: String, name: String, spec: WorkloadSpec, is_new: bool) -> children::Child {
+    children::Child {
+        labels: [(labels::INFERENCE_SERVICE.to_owned(), service.name_any()), (labels::REVISION.to_owned(), revision)].into(),
+        annotations: is_new.then(Default::default),
+        annotations_removed: Vec::new(),
+        name,
+        spec,
+    }
+}
+
+/// The Workload that is made of a service that is new.
+pub(crate) fn first_workload(service: &InferenceService, now: Timestamp) -> Workload {
+    let decision = decide::decide(&decide::Seen { service, revisions: &[], now });
+    let revision = decision.status.revision.unwrap_or_default();
+    children::new(service, child(service, revision, decision.name, decision.workload, true))
 }

@@ -31,6 +31,7 @@ mod partition;
 mod quarantine;
 mod quota;
 mod reconciling;
+mod reviewer;
 mod scheduler;
 mod service;
 mod shutdown;
@@ -51,6 +52,7 @@ use tokio::task::JoinSet;
 use crate::cache::Cache;
 pub use crate::counts::Counts;
 pub use crate::error::Error;
+pub use crate::reviewer::{Reviewer, Unanswered};
 pub use crate::shutdown::Shutdown;
 
 /// What can be set.
@@ -66,6 +68,8 @@ pub struct Options {
     pub node_lost_after: Duration,
     /// Where it is counted what went wrong.
     pub counts: Counts,
+    /// Who is told what the scheduler knows, to say what would become of work.
+    pub reviewer: Option<Reviewer>,
 }
 
 impl Default for Options {
@@ -76,6 +80,7 @@ impl Default for Options {
             node_silent_after: Duration::from_secs(40),
             node_lost_after: Duration::from_mins(5),
             counts: Counts::default(),
+            reviewer: None,
         }
     }
 }

@@ -7,6 +7,7 @@
 mod affinity;
 mod cards;
 mod eviction;
+pub(crate) mod foresight;
 mod keeper;
 mod order;
 mod past;
@@ -17,7 +18,7 @@ mod snapshot;
 mod suggestion;
 mod telling;
 mod totals;
-mod view;
+pub(crate) mod view;
 mod writes;
 
 use std::collections::{HashMap, HashSet};
@@ -40,9 +41,10 @@ use kube::api::{Api, Patch, PatchParams, PostParams};
 use kube::core::Status;
 use kube::{Client, ResourceExt as _};
 use serde_json::json;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 
+use self::foresight::{Ask, Known};
 use self::keeper::Keeper;
 use self::order::Order;
 use self::snapshot::Assumed;
@@ -79,9 +81,13 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 const MISSING_TOLD_AFTER: Duration = Duration::from_secs(2);
 /// Wait before the first objects are made again when the API is not ready.
 const SEED_RETRY: Duration = Duration::from_secs(1);
+/// How many may wait to be told what the scheduler knows; more are never answered at the same time.
+const ASKS_KEPT: usize = 16;
 
 struct Runner {
     client: Client,
+    /// Who wants to be told what this one knows.
+    asks: mpsc::Receiver<Ask>,
     caches: Caches,
     copies: Copies,
     /// What the caches show, as plans are made from it.
@@ -192,7 +198,11 @@ pub(crate) async fn run(client: Client, caches: Caches, nodes: Cache<Node>, opti
         copies.ruling.clone().run(client.clone(), shutdown.clone()),
     );
     let wake = Arc::new(Notify::new());
+    // Who asks what would become of work is answered by this one as long as it runs.
+    let (ask, asks) = mpsc::channel(ASKS_KEPT);
+    let _leads = options.reviewer.as_ref().map(|reviewer| reviewer.lead(copies.clone(), ask));
     let runner = Runner {
+        asks,
         recorder: Recorder::new(client.clone(), "scheduler"),
         client,
         caches,
@@ -259,6 +269,10 @@ impl Runner {
                             break;
                         }
                     }
+                    Some(ask) = self.asks.recv() => {
+                        // Who does not wait for it any more misses nothing.
+                        let _ = ask.send(self.known());
+                    }
                     () = tokio::time::sleep_until(due) => break,
                 }
             }
@@ -285,6 +299,16 @@ impl Runner {
         if std::mem::replace(&mut self.is_past_new, runs) || runs {
             let write = past::write(self.client.clone(), self.keeper.past());
             self.writes.add(async move { Done::Kept { answer: write.await } });
+        }
+    }
+
+    /// What no object says.
+    fn known(&self) -> Known {
+        Known {
+            assumed: self.assumed.clone(),
+            evicted: self.evicted.keys().cloned().collect(),
+            claims: self.claims.clone().unwrap_or_default(),
+            past: self.keeper.past(),
         }
     }
 

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use fermion_api::ai::training_job::Phase;
+use fermion_api::ai::workload::WorkloadSpec;
 use fermion_api::ai::{TrainingJob, Workload};
 use fermion_api::labels;
 use jiff::Timestamp;
@@ -97,13 +98,7 @@ async fn reconcile(job: Arc<TrainingJob>, context: Arc<Context>) -> Result<Actio
             other => other.map(|_| Action::await_change()).map_err(Error::api("delete", describe(&*job))),
         };
     }
-    let child = children::Child {
-        name: job.name_any(),
-        labels: [(labels::TRAINING_JOB.to_owned(), job.name_any())].into(),
-        annotations: decision.rendered.then(|| render::annotations(&job)),
-        annotations_removed: if decision.rendered { vec![labels::ENTRY_POINT] } else { Vec::new() },
-        spec: decision.workload,
-    };
+    let child = child(&job, decision.workload, decision.rendered);
     match &existing {
         // Nothing to run, and nothing to stop.
         None if after.is_final() => write_status.await?,
@@ -127,6 +122,23 @@ async fn reconcile(job: Arc<TrainingJob>, context: Arc<Context>) -> Result<Actio
         wait = wait.min(context.metrics_interval);
     }
     Ok(Action::requeue(wait))
+}
+
+/// The Workload of a job, whose pod sets may have been made anew.
+fn child(job: &TrainingJob, spec: WorkloadSpec, rendered: bool) -> children::Child {
+    children::Child {
+        name: job.name_any(),
+        labels: [(labels::TRAINING_JOB.to_owned(), job.name_any())].into(),
+        annotations: rendered.then(|| render::annotations(job)),
+        annotations_removed: if rendered { vec![labels::ENTRY_POINT] } else { Vec::new() },
+        spec,
+    }
+}
+
+/// The Workload that is made of a job that is new.
+pub(crate) fn first_workload(job: &TrainingJob, now: Timestamp) -> Workload {
+    let decision = decide::decide(&decide::Seen { job, workload: None, pods: &[], now });
+    children::new(job, child(job, decision.workload, decision.rendered))
 }
 
 impl Context {

@@ -151,6 +151,8 @@ pub struct Planner {
     memory: Memory,
     /// Whether gangs that wait are told what would help.
     quiet: bool,
+    /// The only gang that is told what would help, if there is one.
+    asking: Option<String>,
 }
 
 impl Planner {
@@ -205,6 +207,11 @@ impl Planner {
     /// Leaves out what would help those that wait; finding it takes a good part of a round.
     pub fn set_quiet(&mut self, quiet: bool) {
         self.quiet = quiet;
+    }
+
+    /// What would help is found for this gang, wherever it stands, and for no other.
+    pub fn set_asking(&mut self, gang: &str) {
+        self.asking = Some(gang.to_owned());
     }
 
     pub fn set_pools(&mut self, pools: &[Pool]) {
@@ -347,7 +354,10 @@ impl Planner {
         let mut free = std::mem::take(&mut self.world.free);
         let slots = |gangs: &BTreeSet<(Arc<str>, usize)>| gangs.iter().map(|(_, slot)| *slot).collect::<Vec<_>>();
         let (lost, claimants, halves) = (slots(&self.lost), slots(&self.claimants), slots(&self.halves));
-        let round = round::Round::new(&self.world, &mut table, &mut titles, &mut free, &mut self.memory, self.quiet);
+        // One that is not there asks nothing.
+        let asking = self.asking.as_ref().map(|gang| self.world.by_id.get(gang.as_str()).copied().unwrap_or(usize::MAX));
+        let told = round::Told { quiet: self.quiet, asking };
+        let round = round::Round::new(&self.world, &mut table, &mut titles, &mut free, &mut self.memory, told);
         let plan = round.serve_all(&lost, &claimants, &halves);
         self.world.free = free;
         self.laid_out = Some((table, titles));

@@ -150,12 +150,13 @@ impl OwnKinds {
     /// Reading every kind in a namespace, its status and its scale.
     fn view(&self) -> Vec<PolicyRule> {
         self.in_projects()
+            .filter(|kind| kind.access != Access::Review)
             .map(|kind| {
                 let plural = kind.plural.as_str();
                 let (status, scale) = (format!("{plural}/status"), format!("{plural}/scale"));
                 match kind.access {
                     Access::Full => PolicyRule::resources(&[&kind.group], &[plural, &status, &scale], &READ),
-                    Access::ReadOnly => PolicyRule::resources(&[&kind.group], &[plural], &READ),
+                    Access::ReadOnly | Access::Review => PolicyRule::resources(&[&kind.group], &[plural], &READ),
                 }
             })
             .collect()
@@ -166,6 +167,9 @@ impl OwnKinds {
         let full = self.in_projects().filter(|kind| kind.access == Access::Full);
         let mut rules: Vec<PolicyRule> =
             full.map(|kind| PolicyRule::resources(&[&kind.group], &[&kind.plural, &format!("{}/scale", kind.plural)], &WRITE)).collect();
+        // Who may make work may ask what would become of it.
+        let reviews = self.in_projects().filter(|kind| kind.access == Access::Review);
+        rules.extend(reviews.map(|kind| PolicyRule::resources(&[&kind.group], &[&kind.plural], &["create"])));
         rules.push(PolicyRule::resources(&["ai.fermion.dev"], &["devenvironments/proxy", "inferenceservices/proxy"], &["create"]));
         rules
     }

@@ -39,14 +39,14 @@ const CHECK_SIZE_MAX: usize = 4_096;
 
 /// The copies of objects that scenes are made of.
 #[derive(Clone)]
-pub(super) struct Copies {
-    pub pods: Cache<Pod>,
-    pub workloads: Cache<Workload>,
-    pub nodes: Cache<Node>,
-    pub queues: Cache<Queue>,
-    pub pools: Cache<Pool>,
-    pub models: Cache<fermion_api::compute::AcceleratorModel>,
-    pub ruling: RulingCaches,
+pub(crate) struct Copies {
+    pub(crate) pods: Cache<Pod>,
+    pub(crate) workloads: Cache<Workload>,
+    pub(super) nodes: Cache<Node>,
+    pub(super) queues: Cache<Queue>,
+    pub(super) pools: Cache<Pool>,
+    pub(super) models: Cache<fermion_api::compute::AcceleratorModel>,
+    pub(super) ruling: RulingCaches,
 }
 
 impl Copies {
@@ -123,7 +123,7 @@ impl Collected {
 
 /// What rules, as it was when it last changed.
 #[derive(Default)]
-struct Ruled {
+pub(super) struct Ruled {
     queues: Vec<Arc<Queue>>,
     pools: Vec<Arc<Pool>>,
     policies: Vec<Arc<SchedulingPolicy>>,
@@ -148,7 +148,7 @@ struct Reach {
 }
 
 impl Ruled {
-    fn of(copies: &Copies) -> Self {
+    pub(super) fn of(copies: &Copies) -> Self {
         let ruling = &copies.ruling;
         let mut all = Self {
             queues: copies.queues.all(),
@@ -171,6 +171,32 @@ impl Ruled {
             bare_pods_queue: queue::default_of(all.queues.iter().map(AsRef::as_ref)),
         };
         all
+    }
+
+    /// These objects, seen by these rules.
+    pub(super) fn sight<'s>(
+        &'s self,
+        own: Own<'s>,
+        run_times: &'s RunTimes,
+        pods: &'s [Arc<Pod>],
+        workloads: &'s [Arc<Workload>],
+        nodes: &'s [Arc<Node>],
+    ) -> Sight<'s> {
+        Sight {
+            queues: &self.queues,
+            nodes,
+            pods,
+            workloads,
+            assumed: own.assumed,
+            catalogue: &self.catalogue,
+            evicted: own.evicted,
+            claims: own.claims,
+            ruling: self.ruling(),
+            owners: &self.reach.owners,
+            run_times,
+            now: own.now,
+            levels: &self.reach.levels,
+        }
     }
 
     fn ruling(&self) -> Ruling<'_> {
@@ -283,21 +309,7 @@ impl View {
     }
 
     fn sight<'s>(&'s self, own: Own<'s>, pods: &'s [Arc<Pod>], workloads: &'s [Arc<Workload>], nodes: &'s [Arc<Node>]) -> Sight<'s> {
-        Sight {
-            queues: &self.ruled.queues,
-            nodes,
-            pods,
-            workloads,
-            assumed: own.assumed,
-            catalogue: &self.ruled.catalogue,
-            evicted: own.evicted,
-            claims: own.claims,
-            ruling: self.ruled.ruling(),
-            owners: &self.ruled.reach.owners,
-            run_times: &self.run_times,
-            now: own.now,
-            levels: &self.ruled.reach.levels,
-        }
+        self.ruled.sight(own, &self.run_times, pods, workloads, nodes)
     }
 
     /// Looks at what changed since the last time.

@@ -53,6 +53,15 @@ struct Spoken {
     lacks_room: bool,
 }
 
+/// Who is told what would help.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Told {
+    /// Nobody is.
+    pub quiet: bool,
+    /// Nobody but the gang at this place, if there is one.
+    pub asking: Option<usize>,
+}
+
 /// How many members were given a place, how many gangs stopped, and how many places kept.
 type Stamp = (usize, usize, usize);
 
@@ -108,7 +117,7 @@ pub(crate) struct Round<'a> {
     spoken: HashMap<usize, Spoken>,
     /// By pool, whether anybody could have a right to stop somebody.
     may_evict: BTreeMap<String, bool>,
-    quiet: bool,
+    to_tell: Told,
     told: usize,
     claims: usize,
     claims_tried: usize,
@@ -122,7 +131,7 @@ impl<'a> Round<'a> {
         titles: &'a mut Titles,
         free: &'a mut Vec<Amounts>,
         memory: &'a mut Memory,
-        quiet: bool,
+        to_tell: Told,
     ) -> Self {
         if memory.version != table.version() {
             *memory = Memory { version: table.version(), ..Memory::default() };
@@ -142,7 +151,7 @@ impl<'a> Round<'a> {
             reasons: HashMap::new(),
             spoken: HashMap::new(),
             may_evict: BTreeMap::new(),
-            quiet,
+            to_tell,
             told: 0,
             claims: 0,
             claims_tried: 0,
@@ -330,7 +339,8 @@ impl<'a> Round<'a> {
             self.wait(gang, *Missed::new(Wait::MembersMissing { present, wanted }));
             return;
         }
-        let kind = self.world.kept(place).kind;
+        // Who asks is answered for itself.
+        let kind = self.world.kept(place).kind.filter(|_| self.to_tell.asking != Some(place));
         if let Some(missed) = kind.and_then(|kind| self.as_spoken(kind, place, gang, pool)) {
             self.wait(gang, missed);
             return;
@@ -342,9 +352,10 @@ impl<'a> Round<'a> {
         {
             if let Some(kind) = kind {
                 let lacks_room = !matches!(missed.wait, Wait::Ruled(_) | Wait::QueueClosed);
-                // One that was too late to be told speaks for those who are too.
+                // One that was not to be told speaks for those who are not either.
                 let holds = !matches!(missed.wait, Wait::Evicting { .. });
-                if holds && (!lacks_room || self.told > told || told >= REMEDIES_TOLD_MAX) {
+                let untold = told >= REMEDIES_TOLD_MAX || self.to_tell.asking.is_some();
+                if holds && (!lacks_room || self.told > told || untold) {
                     let at = self.kept_at(pool);
                     let (wait, remedies) = (missed.wait.clone(), missed.remedies.clone());
                     let run_ms = gang.run_ms.unwrap_or(i64::MAX);
@@ -453,7 +464,7 @@ impl<'a> Round<'a> {
             self.holders.insert(work.id, &gang.id);
         }
         let wait = self.reason_of(gang, members, &work, pool);
-        let remedies = if waits { self.remedies(&work, pool) } else { Vec::new() };
+        let remedies = if waits { self.remedies(place, &work, pool) } else { Vec::new() };
         Err(Box::new(Missed { wait, start, remedies }))
     }
 
@@ -639,13 +650,14 @@ impl<'a> Round<'a> {
     }
 
     /// What would let the work have room.
-    fn remedies(&mut self, work: &Work, pool: &str) -> Vec<Remedy> {
-        if self.told >= REMEDIES_TOLD_MAX {
+    fn remedies(&mut self, place: usize, work: &Work, pool: &str) -> Vec<Remedy> {
+        let is_due = self.to_tell.asking.map_or(self.told < REMEDIES_TOLD_MAX, |asking| asking == place);
+        if !is_due {
             return Vec::new();
         }
         self.told += 1;
         let engine = self.table.pool(pool).expect("work was made for it");
-        if self.quiet || engine.fits(work) {
+        if self.to_tell.quiet || engine.fits(work) {
             return Vec::new();
         }
         let changes = self.changes(work, pool);
