@@ -50,7 +50,7 @@ pub(crate) enum Command {
     Open(open::OpenArguments),
     /// Show nodes, pools, queues, and what runs and waits and why
     Status(status::StatusArguments),
-    /// Say why work waits, until when, and what would let it start
+    /// Say why work waits, or would wait, until when, and what would let it start
     Explain(explain::ExplainArguments),
     /// Show what nodes and pods use now
     Top(top::TopArguments),

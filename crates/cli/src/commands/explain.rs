@@ -1,12 +1,16 @@
-//! `fermion explain`: why work waits, until when, and what would let it start.
+//! `fermion explain`: why work waits, or would wait if it were submitted, until when, and what would
+//! let it start.
 
 use fermion_api::ai::Workload;
-use fermion_api::ai::workload::{EstimateBasis, Phase};
+use fermion_api::ai::workload::{EstimateBasis, Phase, Waiting};
+use fermion_api::compute::scheduling_review::Outcome as Foreseen;
+use fermion_api::compute::{SchedulingReview, SchedulingReviewSpec, SchedulingReviewStatus};
 use fermion_api::conditions;
 use jiff::Timestamp;
-use kube::api::ListParams;
+use kube::api::{DynamicObject, ListParams, PostParams};
 use kube::{Api, ResourceExt as _};
 
+use super::apply::{Source, read_objects};
 use crate::connection::Session;
 use crate::failure::{Attempt as _, Exit, Failure, Outcome};
 use crate::output;
@@ -17,17 +21,74 @@ use crate::pods::Target;
 Examples:
   fermion explain digits
   fermion explain job/digits
-  fermion explain workload/digits -n lab")]
+  fermion explain workload/digits -n lab
+  fermion explain -f job.yaml")]
 pub(crate) struct ExplainArguments {
     /// NAME, or workload/NAME, job/NAME, env/NAME, service/NAME
-    target: String,
+    #[arg(required_unless_present = "files", conflicts_with = "files")]
+    target: Option<String>,
+    /// Work that is not submitted yet: a file, a directory, or - for standard input
+    #[arg(short = 'f', long = "filename", value_name = "FILE")]
+    files: Vec<Source>,
 }
 
 pub(crate) async fn run(arguments: ExplainArguments, session: &Session) -> Outcome<Exit> {
     let now = Timestamp::now();
-    let texts: Vec<String> = workloads(&arguments.target, session).await?.iter().map(|workload| explained(workload, now)).collect();
+    let texts: Vec<String> = match &arguments.target {
+        Some(target) => workloads(target, session).await?.iter().map(|workload| explained(workload, now)).collect(),
+        None => {
+            let objects = read_objects(&arguments.files)?;
+            if objects.is_empty() {
+                return Err(Failure::new("there is nothing to explain").why("the files hold no objects"));
+            }
+            let mut texts = Vec::new();
+            for object in &objects {
+                texts.push(foreseen(&review(object, session).await?, object, now));
+            }
+            texts
+        }
+    };
     output::write(&texts.join("\n"))?;
     Ok(Exit::Done)
+}
+
+/// What would become of an object if it were submitted now.
+async fn review(object: &DynamicObject, session: &Session) -> Outcome<SchedulingReviewStatus> {
+    let what = || format!("cannot tell what would become of {}", title(object));
+    let namespace = object.namespace().unwrap_or_else(|| session.namespace.clone());
+    super::delete::check_name(&namespace)?;
+    let object = serde_json::to_value(object).map_err(|error| Failure::new(what()).because(error))?;
+    let api: Api<SchedulingReview> = Api::namespaced(session.client.clone(), &namespace);
+    let answer = api.create(&PostParams::default(), &SchedulingReview::new("", SchedulingReviewSpec { object })).await.attempt(what)?;
+    answer.status.ok_or_else(|| Failure::new(what()).why("the server's answer has no status"))
+}
+
+/// The name of an object, or what it begins with.
+fn title(object: &DynamicObject) -> String {
+    object.metadata.name.clone().or_else(|| object.metadata.generate_name.clone()).unwrap_or_else(|| "an object without a name".to_owned())
+}
+
+/// What would become of an object, in lines.
+fn foreseen(status: &SchedulingReviewStatus, object: &DynamicObject, now: Timestamp) -> String {
+    let would = match status.outcome {
+        Foreseen::Starts => "start now",
+        Foreseen::Waits => "wait",
+        Foreseen::Refused => "be refused",
+        Foreseen::Idle => "start nothing",
+    };
+    let queue = status.queue.as_ref().map(|queue| format!(", in queue {queue}")).unwrap_or_default();
+    let mut lines = Lines(vec![output::plain(&format!("{} would {would}{queue}", title(object)))]);
+    match (&status.waiting, status.outcome) {
+        (Some(waiting), Foreseen::Waits) => lines.waiting(waiting, now),
+        (waiting, _) => {
+            let reason = status.reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
+            lines.line("why", &format!("{}{reason}", status.message));
+            if let Some(waiting) = waiting {
+                lines.line("the rest", &format!("{} ({})", waiting.message, waiting.reason));
+            }
+        }
+    }
+    lines.text()
 }
 
 /// The Workloads that are meant: one of this name, or those of a job, environment or service.
@@ -60,18 +121,21 @@ async fn workloads(target: &str, session: &Session) -> Outcome<Vec<Workload>> {
     Ok(found)
 }
 
-/// How a Workload stands, in lines.
-fn explained(workload: &Workload, now: Timestamp) -> String {
-    let status = workload.status.clone().unwrap_or_default();
-    let mut lines =
-        vec![format!("{} is {}, in queue {}", workload.name_any(), format!("{:?}", status.phase).to_lowercase(), workload.spec.queue)];
-    let mut line = |name: &str, text: String| lines.push(format!("  {name:<10}{}", output::plain(&text)));
-    if let Some(waiting) = &status.waiting {
-        line("place", format!("{} of those that wait in its queue", waiting.position));
-        line("why", format!("{} ({})", waiting.message, waiting.reason));
+/// Lines about one object.
+struct Lines(Vec<String>);
+
+impl Lines {
+    fn line(&mut self, name: &str, text: &str) {
+        self.0.push(format!("  {name:<10}{}", output::plain(text)));
+    }
+
+    /// Why it waits, until when, and what would help.
+    fn waiting(&mut self, waiting: &Waiting, now: Timestamp) {
+        self.line("place", &format!("{} of those that wait in its queue", waiting.position));
+        self.line("why", &format!("{} ({})", waiting.message, waiting.reason));
         if let (Some(resource), Some(missing)) = (&waiting.resource, &waiting.missing) {
             let place = waiting.place.as_ref().map(|place| format!(" on {place}")).unwrap_or_default();
-            line("missing", format!("{missing} {resource}{place}"));
+            self.line("missing", &format!("{missing} {resource}{place}"));
         }
         if let Some(start) = &waiting.estimated_start {
             let basis = match waiting.estimate_basis {
@@ -80,11 +144,25 @@ fn explained(workload: &Workload, now: Timestamp) -> String {
                 Some(EstimateBasis::DeclaredRunTimes) | None => "by the run times that were declared",
             };
             let minutes = start.0.duration_since(now).as_secs().max(0).div_euclid(60);
-            line("start", format!("{}, in about {minutes} min, {basis}", start.0));
+            self.line("start", &format!("{}, in about {minutes} min, {basis}", start.0));
         }
         for (index, suggestion) in waiting.suggestions.iter().enumerate() {
-            line(if index == 0 { "to start" } else { "or" }, suggestion.message.clone());
+            self.line(if index == 0 { "to start" } else { "or" }, &suggestion.message);
         }
+    }
+
+    fn text(self) -> String {
+        self.0.join("\n") + "\n"
+    }
+}
+
+/// How a Workload stands, in lines.
+fn explained(workload: &Workload, now: Timestamp) -> String {
+    let status = workload.status.clone().unwrap_or_default();
+    let phase = format!("{:?}", status.phase).to_lowercase();
+    let mut lines = Lines(vec![format!("{} is {phase}, in queue {}", workload.name_any(), workload.spec.queue)]);
+    if let Some(waiting) = &status.waiting {
+        lines.waiting(waiting, now);
     } else {
         let told = conditions::find(&status.conditions, "Admitted").map(|admitted| admitted.message.clone());
         let text = match status.phase {
@@ -92,13 +170,13 @@ fn explained(workload: &Workload, now: Timestamp) -> String {
             Phase::Admitted | Phase::Running | Phase::Suspended | Phase::Succeeded | Phase::Failed => told.unwrap_or_default(),
         };
         if !text.is_empty() {
-            line("why", text);
+            lines.line("why", &text);
         }
     }
     if let Some(evicted) = conditions::find(&status.conditions, "Evicted").filter(|evicted| evicted.status == "True") {
-        line("before", evicted.message.clone());
+        lines.line("before", &evicted.message);
     }
-    lines.join("\n") + "\n"
+    lines.text()
 }
 
 #[cfg(test)]
@@ -127,5 +205,26 @@ mod tests {
         });
         let workload: Workload = serde_json::from_value(object).expect("a workload");
         insta::assert_snapshot!(explained(&workload, "2026-06-01T00:00:00Z".parse().expect("a time")));
+    }
+
+    #[test]
+    fn what_is_foreseen_is_told_in_the_same_words() {
+        let object: DynamicObject =
+            serde_json::from_value(json!({"apiVersion": "ai.fermion.dev/v1alpha1", "kind": "TrainingJob", "metadata": {"name": "train"}}))
+                .expect("an object");
+        let waiting = json!({
+            "reason": "InsufficientResources", "message": "it needs 4 cards", "position": 3,
+            "suggestions": [{"action": "FewerPods", "message": "ask for 2 pods"}],
+        });
+        let statuses = [
+            json!({"outcome": "Starts", "queue": "research", "message": "it starts: all its pods have a place now"}),
+            json!({"outcome": "Starts", "queue": "research", "message": "it starts: 1 of its 3 pods have a place now", "waiting": waiting}),
+            json!({"outcome": "Waits", "queue": "research", "reason": "InsufficientResources", "message": "it needs 4 cards", "waiting": waiting}),
+            json!({"outcome": "Refused", "reason": "Forbidden", "message": "queue \"research\" takes no new work"}),
+            json!({"outcome": "Idle", "reason": "Suspended", "message": "it is suspended, and nothing of it starts until it is resumed"}),
+        ];
+        let now = "2026-06-01T00:00:00Z".parse().expect("a time");
+        let texts = statuses.map(|status| foreseen(&serde_json::from_value(status).expect("a status"), &object, now));
+        insta::assert_snapshot!(texts.join("\n"));
     }
 }

@@ -38,6 +38,7 @@ mod malformed;
 mod manifests;
 mod new_kind;
 mod queues;
+mod reviews;
 mod secrets;
 mod server_side_apply;
 mod several_servers;

@@ -146,3 +146,6 @@ fn plan(sight: &Sight<'_>, scene: &Scene, known: &Known, gang: &str) -> Plan {
     }
     plan
 }
+
+#[cfg(test)]
+mod tests;
