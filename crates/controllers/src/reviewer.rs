@@ -182,7 +182,11 @@ impl Reviewer {
         copies.filled().await.map_err(|error| Unanswered::not_now(chain(&error)))?;
         let work = Work::of(object, now)?;
         if work.is_suspended() {
-            return Ok(status(Outcome::Idle, Some(reason::SUSPENDED), "it is suspended, and nothing of it starts until it is resumed".to_owned()));
+            return Ok(status(
+                Outcome::Idle,
+                Some(reason::SUSPENDED),
+                "it is suspended, and nothing of it starts until it is resumed".to_owned(),
+            ));
         }
         let tried = match self.tried(&work, &copies, now).await? {
             Ok(tried) => tried,

@@ -114,7 +114,9 @@ mod tests {
         for (version, kind) in KINDS {
             assert_eq!(problems(json!({"apiVersion": version, "kind": kind})), Vec::<String>::new());
         }
-        for object in [json!({"apiVersion": "v1", "kind": "Secret"}), json!({"apiVersion": "v2", "kind": "Pod"}), json!({}), json!({"kind": 1})] {
+        for object in
+            [json!({"apiVersion": "v1", "kind": "Secret"}), json!({"apiVersion": "v2", "kind": "Pod"}), json!({}), json!({"kind": 1})]
+        {
             assert_eq!(problems(object).len(), 1);
         }
     }

@@ -105,9 +105,7 @@ fn refused(name: Option<String>, error: ApiError) -> SchedulingReviewStatus {
 fn of_unforeseen(error: Unforeseen) -> ApiError {
     let message = error.to_string();
     match error {
-        Unforeseen::Busy => {
-            ApiError { retry_after_s: Some(1), ..ApiError::new(StatusCode::TOO_MANY_REQUESTS, "TooManyRequests", message) }
-        }
+        Unforeseen::Busy => ApiError { retry_after_s: Some(1), ..ApiError::new(StatusCode::TOO_MANY_REQUESTS, "TooManyRequests", message) },
         Unforeseen::TooLarge(_) => ApiError::too_large(message),
         Unforeseen::NotNow(_) => ApiError::unavailable(message),
     }

@@ -102,7 +102,8 @@ fn what_waits_says_why_in_the_same_words(platform: &Platform, kubectl: &Kubectl)
     kubectl.apply(&large.to_string());
     kubectl.wait_field("default", "wl/large", "{.status.waiting.reason}", "InsufficientResources");
     eventually("the same words", || {
-        let waiting: Value = serde_json::from_str(&kubectl.run(&["get", "wl/large", "-o", "jsonpath={.status.waiting}"]).ok()).expect("JSON");
+        let waiting: Value =
+            serde_json::from_str(&kubectl.run(&["get", "wl/large", "-o", "jsonpath={.status.waiting}"]).ok()).expect("JSON");
         let mut expected = foreseen["waiting"].clone();
         // It is a moment later.
         expected["estimatedStart"] = waiting["estimatedStart"].clone();

@@ -123,9 +123,10 @@ impl World {
             "apiVersion": "compute.fermion.dev/v1alpha1", "kind": "Pool", "metadata": {"name": "sim"},
             "spec": {"kind": "Local", "schedulingPolicy": "p"},
         })));
+        let half_life = if self.half_life { "1h" } else { "7d" };
         copies.ruling.policies.apply(object(json!({
             "apiVersion": "compute.fermion.dev/v1alpha1", "kind": "SchedulingPolicy", "metadata": {"name": "p"},
-            "spec": {"preemption": self.preemption, "halfLife": self.half_life.then_some("1h")},
+            "spec": {"preemption": self.preemption, "halfLife": half_life},
         })));
         if let Some(most) = self.quota {
             copies.ruling.quotas.apply(object(json!({
