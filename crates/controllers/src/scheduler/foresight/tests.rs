@@ -182,7 +182,9 @@ impl World {
                 }
             }
             copies.workloads.apply(workload);
-            pods.into_iter().for_each(|pod| copies.pods.apply(pod));
+            for pod in pods {
+                copies.pods.apply(pod);
+            }
         }
         copies
     }
@@ -211,7 +213,9 @@ proptest! {
         prop_assert!(matches!(nothing, (None, None)), "asking leaves nothing behind");
 
         copies.workloads.apply(workload);
-        pods.into_iter().for_each(|pod| copies.pods.apply(pod));
+        for pod in pods {
+            copies.pods.apply(pod);
+        }
         let own = Own { assumed: &assumed, evicted: &evicted, claims: &claims, now };
         let news = view.update(own);
         let mut plan = keeper.plan(view.scene(), &news, false);
