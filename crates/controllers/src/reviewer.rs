@@ -296,7 +296,10 @@ impl Reviewer {
     /// What the scheduler knows beside the objects, where it runs here.
     async fn known(&self, copies: &Copies) -> Result<Known, Unanswered> {
         let ask = self.sources().leading.as_ref().map(|leading| leading.ask.clone());
-        let Some(ask) = ask else { return Ok(Known::at_first(copies)) };
+        let Some(ask) = ask else {
+            let known = Known::at_first(self.shared.client.clone(), copies).await;
+            return known.map_err(|error| Unanswered::not_now(chain(&error)));
+        };
         let starts = || Unanswered::not_now("the scheduler is being started");
         let (answer, known) = oneshot::channel();
         ask.send(answer).await.map_err(|_| starts())?;

@@ -21,7 +21,7 @@ use tokio::sync::oneshot;
 use super::run_times::RunTimes;
 use super::snapshot::{self, Assumed, Scene, Sight};
 use super::view::{Copies, Own, Ruled};
-use super::{RulingCaches, affinity, claims_told, sentence};
+use super::{RulingCaches, affinity, claims_told, past, sentence};
 use crate::cache::Cache;
 use crate::error::Error;
 use crate::workload::workload_of;
@@ -44,9 +44,13 @@ pub(crate) struct Known {
 }
 
 impl Known {
-    /// What a scheduler knows that has just begun.
-    pub(crate) fn at_first(copies: &Copies) -> Self {
-        Self { claims: claims_told(&copies.workloads.all()), ..Self::default() }
+    /// What a scheduler would know that begins now.
+    ///
+    /// # Errors
+    /// When the API does not answer.
+    pub(crate) async fn at_first(client: Client, copies: &Copies) -> Result<Self, Error> {
+        let past = past::read(client, Timestamp::now().as_millisecond()).await?;
+        Ok(Self { claims: claims_told(&copies.workloads.all()), past, ..Self::default() })
     }
 }
 

@@ -278,7 +278,7 @@ fn who_asks_is_told_what_would_help_however_many_wait() {
     let copies = world.put();
     let (workload, pods) = made("new", &waiting, NOW);
     let tried = Tried { workload: Some(Arc::new(workload)), pods: pods.into_iter().map(Arc::new).collect() };
-    let foreseen = foresee(&copies, &Known::at_first(&copies), &tried, NOW.parse().expect("a time"));
+    let foreseen = foresee(&copies, &Known::default(), &tried, NOW.parse().expect("a time"));
     let told = foreseen.waiting.expect("it waits");
     assert_eq!((foreseen.placed, told.position), (0, 41));
     let actions: Vec<&str> = told.suggestions.iter().map(|suggestion| suggestion.action.as_str()).collect();
