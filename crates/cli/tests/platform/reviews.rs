@@ -130,6 +130,14 @@ fn what_would_be_refused_says_so(kubectl: &Kubectl) {
     assert_eq!((&wrong["outcome"], &wrong["reason"]), (&json!("Refused"), &json!("Invalid")), "{wrong}");
     let taken = ask(kubectl, &job("first", 1, 8, json!({})));
     assert_eq!((&taken["outcome"], &taken["reason"]), (&json!("Refused"), &json!("AlreadyExists")), "{taken}");
+    let sets = json!({"suspend": true, "podSets": [{"name": "main", "replicas": 1, "template": template(1)}]});
+    kubectl.apply(&object("Workload", "own", &sets).to_string());
+    let named = ask(kubectl, &job("own", 1, 8, json!({})));
+    assert_eq!((&named["outcome"], &named["reason"]), (&json!("Refused"), &json!("NameTaken")), "{named}");
+    let set = |name: &str| json!({"name": name, "replicas": 6000, "template": template(1)});
+    let many = object("Workload", "many", &json!({"podSets": [set("one"), set("two")]}));
+    let refused = kubectl.run_with(&["create", "-f", "-", "--validate=false"], &review(&many)).refused();
+    assert!(refused.contains("it has 12000 pods, and no more than 10000 can be asked about"), "{refused}");
     // Its pods are asked about too.
     let range = json!({"apiVersion": "v1", "kind": "LimitRange", "metadata": {"name": "small"},
         "spec": {"limits": [{"type": "Container", "max": {"cpu": "4"}}]}});
