@@ -34,6 +34,9 @@ pub struct Entitlement {
     /// How many pods one workload may have.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pods_per_workload: Option<i32>,
+    /// Priority of work that a person submits without one, which is one of 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub priority: Option<i32>,
     /// Highest priority a person may give.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_priority: Option<i32>,
@@ -140,6 +143,7 @@ impl Entitlement {
         let wider = |base: Option<i32>, more: Option<i32>| base.map(|base| more.map_or(base, |more| more.max(base)));
         self.pods_per_workload = wider(self.pods_per_workload, ticket.pods_per_workload);
         self.max_priority = wider(self.max_priority, ticket.max_priority);
+        self.priority = self.priority.max(ticket.priority);
         self.urgent = self.urgent.map(|may| may || ticket.urgent == Some(true));
         if self.max_duration() < ticket.max_duration() && self.max_duration.is_some() {
             self.max_duration.clone_from(&ticket.max_duration);
@@ -157,6 +161,12 @@ impl Entitlement {
             checks::within(&format!("{field}.{name}"), count, 0..=COUNT_MAX, problems);
         }
         checks::within(&format!("{field}.maxPriority"), self.max_priority, PRIORITY_RANGE, problems);
+        checks::within(&format!("{field}.priority"), self.priority, PRIORITY_RANGE, problems);
+        if let (Some(priority), Some(max)) = (self.priority, self.max_priority)
+            && priority > max
+        {
+            problems.push(Invalid::new(format!("{field}.priority"), format!("must not be above maxPriority, {max}")));
+        }
         checks::span(&format!("{field}.maxDuration"), self.max_duration.as_deref(), problems);
         checks::span(&format!("{field}.idleTimeout"), self.idle_timeout.as_deref(), problems);
     }

@@ -113,9 +113,17 @@ impl Held {
         self.entitlement.max_duration.as_deref()
     }
 
-    /// Gives a development environment that says nothing of it the longest that the person may leave
-    /// one unused. One that came when there was no limit keeps that.
+    /// Gives new work that has no priority the person's, and a development environment that says nothing
+    /// of it the longest that the person may leave one unused. One that came when there was no limit
+    /// keeps that.
     pub(super) fn complete(&self, request: &Request<'_>, object: &mut Value) {
+        if let Some(priority) = self.entitlement.priority
+            && request.operation == Operation::Create
+            && object["spec"].is_object()
+            && object["spec"]["priority"].as_i64().unwrap_or(0) == 0
+        {
+            object["spec"]["priority"] = priority.into();
+        }
         let without = request.old.is_some_and(|old| field(old, IDLE).is_null());
         if request.resource.plural != "devenvironments" || without || !object["spec"].is_object() || !field(object, IDLE).is_null() {
             return;

@@ -184,6 +184,23 @@ fn refused(answer: &Answer, words: &str) {
 }
 
 #[tokio::test]
+async fn work_without_a_priority_has_that_of_its_person() {
+    let stage = Stage::new().await;
+    submit(&stage, "TrainingJob", "before", json!({})).await.ok();
+    policy(&stage, "all", json!({"default": true, "entitlement": {"priority": 7, "maxPriority": 10}})).await;
+    for kind in ["TrainingJob", "Workload", "DevEnvironment", "InferenceService"] {
+        let priority = |object: &Value| object["spec"]["priority"].clone();
+        assert_eq!(priority(&submit(&stage, kind, "silent", json!({})).await.ok()), 7, "{kind}");
+        assert_eq!(priority(&submit(&stage, kind, "said", json!({"priority": 3})).await.ok()), 3, "{kind}");
+    }
+    // What was there before, and what is changed later, is as it is told.
+    let before = stage.merge(&format!("{AI}/trainingjobs/before"), &json!({"metadata": {"labels": {"a": "b"}}})).await.ok();
+    assert_eq!(before["spec"]["priority"], 0);
+    let said = stage.merge(&format!("{AI}/trainingjobs/said"), &json!({"spec": {"priority": 0}})).await.ok();
+    assert_eq!(said["spec"]["priority"], 0);
+}
+
+#[tokio::test]
 async fn a_policy_says_how_important_large_and_long_work_of_a_person_may_be() {
     let stage = Stage::new().await;
     queue(&stage, "short", json!({"maxTime": "2h"})).await.ok();

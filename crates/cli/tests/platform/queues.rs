@@ -323,3 +323,91 @@ fn a_queue_gives_out_its_resource_group_and_no_node_that_is_not_authorised() {
     patch(&kubectl, ["resourcegroup", "batch"], &json!({"nodes": ["sim-cpu-0", "sim-cpu-1"]}));
     kubectl.wait_field("default", "tj/two", "{.status.phase}", "Running");
 }
+
+#[test]
+fn policies_and_tickets_say_what_people_may_have() {
+    let platform = Platform::start(FERMION, Node::None);
+    let kubectl = platform.kubectl();
+    let group = json!({"name": "cpu", "count": 1, "cpu": "64", "memory": "64Gi"});
+    kubectl.apply(&object("Pool", "sim", &json!({"kind": "Fake", "fake": {"groups": [group]}})));
+    kubectl.apply(&object("Queue", "sim", &json!({"pool": "sim"})));
+    kubectl.wait_field("default", "pool/sim", "{.status.nodes}", "1");
+    let policy = |entitlement: Value| json!({"default": true, "entitlement": entitlement});
+    kubectl.apply(&object("ResourcePolicy", "all", &policy(json!({"running": 1, "priority": 5, "maxPriority": 9}))));
+
+    kubectl.apply(&processors("one", "sim", 1, false));
+    kubectl.wait_field("default", "tj/one", "{.status.phase}", "Running");
+    assert_eq!(kubectl.run(&["get", "tj/one", "-o", "jsonpath={.spec.priority}"]).ok(), "5", "the person's own");
+    let high = processors("high", "sim", 1, false).replace("\"queue\":\"sim\"", "\"queue\":\"sim\",\"priority\":10");
+    let refused = kubectl.run_with(&["create", "-f", "-"], &high).refused();
+    assert!(refused.contains("by the resource policy \"all\" you can give work a priority of 9 at most"), "{refused}");
+    kubectl.apply(&processors("two", "sim", 1, false));
+    kubectl.wait_field("default", "wl/two", "{.status.waiting.reason}", "TooManyRunning");
+
+    // A ticket gives more once somebody approves it, and no more when it is disabled.
+    let ticket = json!({"asked": {"running": 1}, "span": {"until": "2099-01-01T00:00:00Z"}, "reason": "a deadline"});
+    kubectl.apply(&object("ResourceTicket", "more", &ticket));
+    let decide = |verdict: &str| {
+        let decision = json!({"status": {"decision": {"verdict": verdict}}}).to_string();
+        kubectl.run(&["patch", "resourceticket", "more", "--subresource=status", "--type=merge", "-p", &decision]).ok();
+    };
+    decide("Approved");
+    kubectl.wait_field("default", "tj/two", "{.status.phase}", "Running");
+    decide("Disabled");
+    kubectl.apply(&processors("three", "sim", 1, false));
+    kubectl.wait_field("default", "wl/three", "{.status.waiting.reason}", "TooManyRunning");
+
+    // A special policy goes before the default one, as long as it is enabled.
+    let special = |enabled: bool| json!({"enabled": enabled, "subjects": {"users": ["admin"]}, "entitlement": {"running": 9}});
+    kubectl.apply(&object("ResourcePolicy", "special", &special(false)));
+    kubectl.wait_field("default", "wl/three", "{.status.waiting.reason}", "TooManyRunning");
+    kubectl.apply(&object("ResourcePolicy", "special", &special(true)));
+    kubectl.wait_field("default", "tj/three", "{.status.phase}", "Running");
+    kubectl.run(&["delete", "resourcepolicy", "special"]).ok();
+    kubectl.apply(&processors("four", "sim", 1, false));
+    kubectl.wait_field("default", "wl/four", "{.status.waiting.reason}", "TooManyRunning");
+    kubectl.run(&["delete", "resourcepolicy", "all"]).ok();
+    kubectl.wait_field("default", "tj/four", "{.status.phase}", "Running");
+}
+
+#[test]
+fn placement_and_order_are_those_that_are_named() {
+    let platform = Platform::start(FERMION, Node::None);
+    let kubectl = platform.kubectl();
+    let group = json!({"name": "cpu", "count": 2, "cpu": "8", "memory": "64Gi"});
+    kubectl.apply(&object("Pool", "sim", &json!({"kind": "Fake", "schedulingPolicy": "mine", "fake": {"groups": [group]}})));
+    kubectl.apply(&object("SchedulingPolicy", "mine", &json!({"placement": "BestFit"})));
+    kubectl.apply(&object("Queue", "sim", &json!({"pool": "sim", "jobOrder": "Fifo"})));
+    kubectl.wait_field("default", "pool/sim", "{.status.nodes}", "2");
+    let runs = |name: &str| kubectl.wait_field("default", &format!("tj/{name}"), "{.status.phase}", "Running");
+    let submit = |name: &str, cores| {
+        kubectl.apply(&processors(name, "sim", cores, false));
+        runs(name);
+    };
+    submit("a", 2);
+    submit("b", 2);
+    assert_eq!(nodes_of(&kubectl, "a"), nodes_of(&kubectl, "b"), "the fuller node is the better fit");
+    patch(&kubectl, ["schedulingpolicy", "mine"], &json!({"placement": "Spread"}));
+    submit("c", 2);
+    assert_ne!(nodes_of(&kubectl, "c"), nodes_of(&kubectl, "a"), "the emptier node is taken");
+
+    // First come, first served, until the queue goes by priority.
+    submit("d", 4);
+    submit("e", 4);
+    kubectl.apply(&processors("early", "sim", 6, false));
+    kubectl.wait_field("default", "wl/early", "{.status.waiting.position}", "1");
+    let late = processors("late", "sim", 6, false).replace("\"queue\":\"sim\"", "\"queue\":\"sim\",\"priority\":10");
+    kubectl.apply(&late);
+    kubectl.wait_field("default", "wl/late", "{.status.waiting.position}", "2");
+    patch(&kubectl, ["queue", "sim"], &json!({"jobOrder": "Priority"}));
+    kubectl.wait_field("default", "wl/late", "{.status.waiting.position}", "1");
+
+    // What runs goes on while its queue is DOWN, and nothing starts.
+    patch(&kubectl, ["queue", "sim"], &json!({"state": "DOWN"}));
+    kubectl.wait_field("default", "wl/late", "{.status.waiting.reason}", "QueueClosed");
+    kubectl.run(&["delete", "tj", "a", "b", "c", "d"]).ok();
+    kubectl.wait_field("default", "wl/early", "{.status.waiting.reason}", "QueueClosed");
+    assert_eq!(kubectl.run(&["get", "tj/e", "-o", "jsonpath={.status.phase}"]).ok(), "Running");
+    patch(&kubectl, ["queue", "sim"], &json!({"state": "UP"}));
+    runs("late");
+}
