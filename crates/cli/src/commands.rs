@@ -73,6 +73,8 @@ pub(crate) async fn run(arguments: Arguments) -> Outcome<Exit> {
         Command::Chat(options) => chat::run(options, &connection.session()?).await,
         Command::Secrets(command) => secrets::run(command, &connection.session()?).await,
         Command::Node(node::NodeCommand::Add(options)) => node::add(options, &connection.session()?).await,
+        Command::Node(node::NodeCommand::Assign(options)) => node::assign(options, &connection.session()?).await,
+        Command::Node(node::NodeCommand::Unassign(options)) => node::unassign(options, &connection.session()?).await,
         Command::Node(node::NodeCommand::Template) => node::print_template(),
         Command::Notebook(command) => notebook::run(command, &connection.session()?).await,
     }

@@ -1,5 +1,6 @@
 //! `fermion node`: adds machines to the platform, one or many.
 
+mod assign;
 mod list_file;
 
 use std::io::Read as _;
@@ -11,6 +12,7 @@ use kube::api::{Api, DeleteParams, PostParams, Preconditions};
 use kube::{Resource as _, ResourceExt as _};
 use serde_json::json;
 
+pub(crate) use self::assign::{AssignArguments, Membership, assign, unassign};
 use self::list_file::{Machine, Password, Problem, TEMPLATE};
 use crate::connection::Session;
 use crate::failure::{Attempt as _, Exit, Failure, Outcome};
@@ -31,6 +33,19 @@ Examples:
   fermion node add n1 --address 10.0.0.11 --bmc-address 10.0.1.11 --bmc-mac 3c:ec:ef:00:00:01 --password-file root.txt
 A file with a mistake in it adds nothing. Passwords are kept in sealed Secrets and nowhere else.")]
     Add(AddArguments),
+    /// Put nodes into a partition, one or many
+    #[command(after_help = "\
+Examples:
+  fermion node assign n1 --partition training
+  fermion node assign n1 n2 n3 --partition hpc --authorize
+All of them or none; those that are there already stay as they are, and are authorised where that is asked.")]
+    Assign(AssignArguments),
+    /// Take nodes out of the partition they are in, one or many
+    #[command(after_help = "\
+Examples:
+  fermion node unassign n1 n2 --partition hpc
+A node that is in a resource group, or authorised, is refused: take it out of the group first.")]
+    Unassign(Membership),
     /// Print the form of the file that `fermion node add -f` reads
     Template,
 }

@@ -314,8 +314,7 @@ fn a_queue_gives_out_its_resource_group_and_no_node_that_is_not_authorised() {
     kubectl.wait_field("default", "wl/last", "{.status.waiting.reason}", "InsufficientResources");
 
     // Authorised, and of no group: for the queue of the whole pool.
-    let nodes = json!([{"name": "sim-cpu-0", "authorized": true}, {"name": "sim-cpu-1", "authorized": true}]);
-    patch(&kubectl, ["partition", "hpc"], &json!({"nodes": nodes}));
+    platform.run(&["node", "assign", "sim-cpu-1", "--partition", "hpc", "--authorize"]).ok();
     kubectl.wait_field("default", "tj/last", "{.status.phase}", "Running");
     assert_eq!(nodes_of(&kubectl, "last"), ["sim-cpu-1"]);
     // And for the other once it is in the group.
@@ -410,4 +409,33 @@ fn placement_and_order_are_those_that_are_named() {
     assert_eq!(kubectl.run(&["get", "tj/e", "-o", "jsonpath={.status.phase}"]).ok(), "Running");
     patch(&kubectl, ["queue", "sim"], &json!({"state": "UP"}));
     runs("late");
+}
+
+#[test]
+fn nodes_are_assigned_one_or_many_at_a_time() {
+    let platform = Platform::start(FERMION, Node::None);
+    let kubectl = platform.kubectl();
+    let group = json!({"name": "cpu", "count": 4, "cpu": "8", "memory": "64Gi"});
+    kubectl.apply(&object("Pool", "sim", &json!({"kind": "Fake", "fake": {"groups": [group]}})));
+    kubectl.wait_field("default", "pool/sim", "{.status.nodes}", "4");
+    kubectl.apply(&object("Partition", "ai", &json!({"type": "AI"})));
+    kubectl.apply(&object("Partition", "hpc", &json!({"type": "HPC"})));
+    let of = |partition: &str| kubectl.run(&["get", "partition", partition, "-o", "jsonpath={.spec.nodes[*].name}"]).ok();
+
+    platform.run(&["node", "assign", "sim-cpu-0", "--partition", "ai"]).ok();
+    platform.run(&["node", "assign", "sim-cpu-0", "sim-cpu-1", "--partition", "ai"]).ok();
+    assert_eq!(of("ai"), "sim-cpu-0 sim-cpu-1");
+    kubectl.wait_field("default", "partition/ai", "{.status.nodes}", "2");
+    let refused = platform.run(&["node", "assign", "sim-cpu-2", "gone", "--partition", "hpc"]).refused();
+    assert!(refused.contains("nothing was assigned: there is no node gone"), "{refused}");
+    let refused = platform.run(&["node", "assign", "sim-cpu-1", "sim-cpu-2", "--partition", "hpc"]).refused();
+    assert!(refused.contains("sim-cpu-1"), "it is in another partition: {refused}");
+    assert_eq!(of("hpc"), "");
+    platform.run(&["node", "unassign", "sim-cpu-1", "--partition", "ai"]).ok();
+    platform.run(&["node", "assign", "sim-cpu-1", "sim-cpu-2", "--partition", "hpc"]).ok();
+    assert_eq!((of("ai"), of("hpc")), ("sim-cpu-0".to_owned(), "sim-cpu-1 sim-cpu-2".to_owned()));
+    eventually("the labels", || {
+        let left = kubectl.run(&["get", "nodes", "-l", "!compute.fermion.dev/partition,fermion.dev/pool=sim", "-o", "name"]).ok();
+        if left.trim() == "node/sim-cpu-3" { Ok(()) } else { Err(left) }
+    });
 }
