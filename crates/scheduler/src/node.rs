@@ -68,6 +68,37 @@ pub fn room(free: &Vector, devices: &[Device], request: &Request, models: &Model
     }
 }
 
+/// The same beside those who are there.
+pub(crate) fn room_beside(free: &Vector, devices: &[Device], shared: &Shared, request: &Request, models: &Models, most: u32) -> u32 {
+    if !shared.admits(request.sharing) {
+        return 0;
+    }
+    let Sharing::Cores { group, count, job } = request.sharing else { return room(free, devices, request, models, most) };
+    let asked = request.demand.get(ResourceId::CPU);
+    let by_cores = shared.room(free.get(ResourceId::CPU), asked, (group, count, job), most);
+    let mut free = free.clone();
+    free[ResourceId::CPU] = i64::MAX;
+    room(&free, devices, request, models, by_cores)
+}
+
+/// Takes what a seat has apart from cards.
+pub(crate) fn charge(free: &mut Vector, shared: &mut Shared, seat: &Seat) {
+    free.subtract(&seat.demand);
+    if seat.tenant {
+        let asked = seat.demand.get(ResourceId::CPU);
+        free[ResourceId::CPU] += asked - shared.add(seat.sharing, asked);
+    }
+}
+
+/// Gives it back.
+pub(crate) fn release(free: &mut Vector, shared: &mut Shared, seat: &Seat) {
+    free.add(&seat.demand);
+    if seat.tenant {
+        let asked = seat.demand.get(ResourceId::CPU);
+        free[ResourceId::CPU] += shared.remove(seat.sharing, asked) - asked;
+    }
+}
+
 impl Node {
     /// A node that runs nothing.
     pub fn new(facts: Facts, devices: Vec<Device>) -> Self {
@@ -87,17 +118,7 @@ impl Node {
 
     /// How many members with this request have room, at most `most`.
     pub fn room(&self, request: &Request, models: &Models, most: u32) -> u32 {
-        if !self.shared.admits(request.sharing) {
-            return 0;
-        }
-        let Sharing::Cores { group, count, job } = request.sharing else {
-            return room(&self.free, &self.devices, request, models, most);
-        };
-        let asked = request.demand.get(ResourceId::CPU);
-        let by_cores = self.shared.room(self.free.get(ResourceId::CPU), asked, (group, count, job), most);
-        let mut free = self.free.clone();
-        free[ResourceId::CPU] = i64::MAX;
-        room(&free, &self.devices, request, models, by_cores)
+        room_beside(&self.free, &self.devices, &self.shared, request, models, most)
     }
 
     /// How many members with this request would have room if nothing ran here.
@@ -139,24 +160,15 @@ impl Node {
     }
 
     pub fn give_back(&mut self, seat: &Seat) {
-        self.free.add(&seat.demand);
-        if seat.tenant {
-            let asked = seat.demand.get(ResourceId::CPU);
-            self.free[ResourceId::CPU] += self.shared.remove(seat.sharing, asked) - asked;
-        }
+        release(&mut self.free, &mut self.shared, seat);
         for held in &seat.grant {
             device::give_back(&mut self.devices[usize::from(held.device)], *held);
         }
         self.count_manner(seat.manner, false);
     }
 
-    /// Takes what a seat has apart from cards.
     fn charge(&mut self, seat: &Seat) {
-        self.free.subtract(&seat.demand);
-        if seat.tenant {
-            let asked = seat.demand.get(ResourceId::CPU);
-            self.free[ResourceId::CPU] += asked - self.shared.add(seat.sharing, asked);
-        }
+        charge(&mut self.free, &mut self.shared, seat);
         self.count_manner(seat.manner, true);
     }
 

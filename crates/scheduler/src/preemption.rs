@@ -14,7 +14,7 @@ use crate::cluster::{NodeId, ROOM_MAX, Run};
 use crate::device::give_back;
 use crate::engine::{Engine, Work, WorkId, put};
 use crate::gang::{self, Set, Topology};
-use crate::node::{Node, Seat, room};
+use crate::node::{Node, Seat, charge, release, room_beside};
 use crate::request::Request;
 
 /// The most domains a gang with a required one is tried in.
@@ -297,7 +297,7 @@ impl<'e> Search<'e> {
     }
 
     fn room_in(&self, bare: &Bare) -> u32 {
-        room(&bare.free, &bare.devices, &self.request, &self.engine.cluster.models, self.per_node_max)
+        room_beside(&bare.free, &bare.devices, &bare.shared, &self.request, &self.engine.cluster.models, self.per_node_max)
     }
 
     fn room_on(&self, id: NodeId) -> u32 {
@@ -325,7 +325,7 @@ impl<'e> Search<'e> {
         // The last was needed; of those before, whoever is not stays, the dearest first.
         let mut needed = vec![gone.pop()?];
         while let Some(place) = gone.pop() {
-            let mut without = Bare { free: bare.free.clone(), devices: bare.devices.clone() };
+            let mut without = bare.clone();
             without.take(self.seats(place, id));
             if self.room_in(&without) >= wanted {
                 bare = without;
@@ -341,19 +341,21 @@ impl<'e> Search<'e> {
 }
 
 /// What is free on a node, apart from all else.
+#[derive(Clone)]
 struct Bare {
     free: crate::resource::Vector,
     devices: Vec<crate::device::Device>,
+    shared: crate::sharing::Shared,
 }
 
 impl Bare {
     fn of(node: &Node) -> Self {
-        Self { free: node.free.clone(), devices: node.devices.clone() }
+        Self { free: node.free.clone(), devices: node.devices.clone(), shared: node.shared.clone() }
     }
 
     fn free<'s>(&mut self, seats: impl Iterator<Item = &'s Seat>) {
         for seat in seats {
-            self.free.add(&seat.demand);
+            release(&mut self.free, &mut self.shared, seat);
             for held in &seat.grant {
                 give_back(&mut self.devices[usize::from(held.device)], *held);
             }
@@ -362,7 +364,7 @@ impl Bare {
 
     fn take<'s>(&mut self, seats: impl Iterator<Item = &'s Seat>) {
         for seat in seats {
-            self.free.subtract(&seat.demand);
+            charge(&mut self.free, &mut self.shared, seat);
             for held in &seat.grant {
                 let device = &mut self.devices[usize::from(held.device)];
                 device.free -= held.compute;

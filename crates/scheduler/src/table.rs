@@ -419,10 +419,14 @@ impl Table {
         self.sharing.get(queue).is_some_and(|(_, mode)| mode.takes_whole_nodes())
     }
 
-    /// Whether somebody has this node alone.
-    pub(crate) fn is_closed(&self, node: &Node) -> bool {
-        let host = self.pools.get(&node.pool).and_then(|engine| engine.host(engine.node_id(&node.name)?));
-        !self.sharing.is_empty() && host.is_some_and(|host| host.shared.is_closed())
+    /// Whether any queue gives whole nodes.
+    pub(crate) fn gives_whole_nodes(&self) -> bool {
+        self.sharing.values().any(|(_, mode)| mode.takes_whole_nodes())
+    }
+
+    /// Slots of the gangs that run on this node.
+    pub(crate) fn gangs_on(&self, node: &str) -> impl Iterator<Item = usize> {
+        self.sites.get(node).into_iter().flat_map(|site| site.occupants.values().map(|(slot, _)| *slot))
     }
 
     pub(crate) fn demand(&self, amounts: &Amounts) -> Demand {

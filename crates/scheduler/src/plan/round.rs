@@ -763,13 +763,20 @@ impl<'a> Round<'a> {
         wait
     }
 
+    /// Whether somebody has this node alone, or was just given it.
+    fn is_closed(&self, node: &Node) -> bool {
+        let whole = |gang: &Gang| self.table.takes_whole_nodes(&gang.queue);
+        let given = || self.plan.binds.iter().filter(|bind| bind.node == node.name).filter_map(|bind| self.world.slot(&bind.gang));
+        self.table.gives_whole_nodes() && self.table.gangs_on(&node.name).chain(given()).any(|slot| whole(self.world.gang(slot)))
+    }
+
     /// Why these members have no place.
     fn reason(&self, gang: &Gang, members: &[&Member], pool: &str, ahead: Option<&str>) -> Wait {
         let nodes = &self.nodes;
         let in_pool = |place: usize| nodes[place].pool == pool;
         let usable = |place: usize| in_pool(place) && nodes[place].ready && nodes[place].schedulable;
         // Of a node that somebody has alone nothing is free.
-        let closed: Vec<usize> = (0..nodes.len()).filter(|place| in_pool(*place) && self.table.is_closed(nodes[*place])).collect();
+        let closed: Vec<usize> = (0..nodes.len()).filter(|place| in_pool(*place) && self.is_closed(nodes[*place])).collect();
         let open = (!closed.is_empty()).then(|| {
             let mut free = self.free.clone();
             for place in &closed {

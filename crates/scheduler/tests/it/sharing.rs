@@ -141,3 +141,24 @@ fn who_waits_for_whole_nodes_or_because_of_them_says_so() {
     let state = snapshot(queues(), vec![job("a", "alone", false, amounts(&[("cpu", 5)]))]);
     assert!(matches!(plan(&state).waits[0].wait, Wait::ExceedsCapacity(_)));
 }
+
+/// What a queue is promised it has back from work that is alone on its nodes, and where it is to be alone
+/// itself, all who are on a node go.
+#[test]
+fn whole_nodes_are_taken_back_and_emptied_for_who_is_promised_them() {
+    let promised = |name: &str, oversubscribe| Queue { guaranteed: amounts(&[("cpu", 4)]), ..queue(name, oversubscribe) };
+    let of = |id, queue| job(id, queue, false, amounts(&[("cpu", 1)]));
+    let evicted = |queues: Vec<Queue>, first: Vec<Gang>, owner: Gang| {
+        let state = snapshot(queues, first);
+        let decided = plan(&state);
+        let mut state = carried_out(state, &decided);
+        state.gangs.push(owner);
+        let mut stopped: Vec<String> = plan(&state).evictions.into_iter().map(|eviction| eviction.gang).collect();
+        stopped.sort();
+        stopped
+    };
+    let queues = vec![queue("guest", mode(Mode::Exclusive, None)), promised("owner", OverSubscribe::No)];
+    assert_eq!(evicted(queues, vec![of("a", "guest")], of("z", "owner")), ["a"]);
+    let queues = vec![queue("guest", OverSubscribe::No), promised("owner", mode(Mode::Exclusive, None))];
+    assert_eq!(evicted(queues, vec![of("a", "guest"), of("b", "guest")], of("z", "owner")), ["a", "b"]);
+}
