@@ -48,7 +48,7 @@ fn pods_stand_apart_from_and_near_each_other_as_they_demand() {
         let text = kubectl.run(&["get", "pods", "-l", "app=db", "-o", columns]).ok();
         let rows: Vec<Vec<&str>> = text.lines().map(|line| line.splitn(3, '=').collect()).collect();
         let nodes: BTreeSet<&str> = rows.iter().map(|row| row[1]).filter(|node| !node.is_empty()).collect();
-        let told = rows.iter().find(|row| row[1].is_empty() && row[2].contains("no node of pool `sim` meets"));
+        let told = rows.iter().find(|row| row[1].is_empty() && row[2].contains("no node of pool `sim` that queue `sim` gives out meets"));
         waits = told.map(|row| row[0].to_owned()).unwrap_or_default();
         if rows.len() == 4 && nodes.len() == 3 && !waits.is_empty() { Ok(()) } else { Err(text) }
     });
