@@ -312,11 +312,11 @@ impl<'a> View<'a> {
     async fn open(&self, chain_id: &str) -> Result<Mount, StepError> {
         // One may be left of a build that was killed.
         self.close().await;
-        self.ctr(&["view", &self.key, chain_id]).run().await?;
-        // Else containerd takes it for garbage.
-        self.ctr(&["label", &self.key, "containerd.io/gc.root=build"]).run().await?;
-        let answer = self.ctr(&["mounts", Self::PLACE, &self.key]).run().await?;
-        read_mount(answer.trim(), Self::PLACE).ok_or(StepError::Answer(answer))
+        // Not `view`: what that makes is garbage to containerd until it is labelled, and gone if it
+        // collects garbage in between. `prepare` labels what it makes as it makes it.
+        let answer = self.ctr(&["prepare", "--target", Self::PLACE, &self.key, chain_id]).run().await?;
+        let writable = read_mount(answer.trim(), Self::PLACE).ok_or(StepError::Answer(answer))?;
+        Ok(Mount { options: format!("ro,{}", writable.options), ..writable })
     }
 
     async fn close(&self) {

@@ -97,6 +97,17 @@ async fn teardown_leaves_nothing() {
 }
 
 #[tokio::test]
+async fn a_test_that_fails_leaves_nothing() {
+    let sandbox = Sandbox::start().await;
+    let (home, containerd) = (sandbox.home.clone(), sandbox.containerd_pid());
+    // As a panic does.
+    drop(sandbox);
+    assert!(!home.exists());
+    let command = std::fs::read_to_string(format!("/proc/{containerd}/cmdline")).unwrap_or_default();
+    assert!(!command.contains("containerd"), "{command}");
+}
+
+#[tokio::test]
 async fn teardown_needs_no_containerd() {
     let mut sandbox = Sandbox::start().await;
     sandbox.run_pod("orphan").await;

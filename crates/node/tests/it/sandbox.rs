@@ -1,6 +1,7 @@
 //! A containerd of a test's own, with pods made by bare CRI calls; gone when the test ends.
 
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use fermion_node::cri::v1;
@@ -9,6 +10,13 @@ use fermion_node::runtime::{Runtime, RuntimeConfig, TeardownReport, teardown};
 /// How long a condition may take to come true on a loaded machine.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// Where containerd is supervised. Not with the test: while a failed test is cleaned up after, its
+/// own thread is blocked, and the supervision would never come to let go of the home.
+static SUPERVISION: LazyLock<tokio::runtime::Runtime> = LazyLock::new(|| {
+    let threads = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+    threads.expect("an async runtime")
+});
 
 /// A home with a running containerd.
 pub(crate) struct Sandbox {
@@ -140,7 +148,8 @@ impl Drop for Sandbox {
 }
 
 async fn start_runtime(home: &Path) -> Runtime {
-    match Runtime::start(RuntimeConfig::new(home)).await {
+    let config = RuntimeConfig::new(home);
+    match SUPERVISION.spawn(Runtime::start(config)).await.expect("starting does not panic") {
         Ok(runtime) => runtime,
         Err(error) => panic!("these tests need root and a working containerd: {error}"),
     }
