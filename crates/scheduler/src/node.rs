@@ -121,6 +121,16 @@ impl Node {
         room_beside(&self.free, &self.devices, &self.shared, request, models, most)
     }
 
+    /// Thousandths of processors that members who share so can still have here; `None` where nobody shares, and
+    /// all have what others do not ask for.
+    pub fn cores_beside(&self, sharing: Sharing) -> Option<i64> {
+        let free = self.free.get(ResourceId::CPU);
+        self.shared.is_shared().then(|| match sharing {
+            Sharing::Own | Sharing::Node { .. } => free,
+            Sharing::Cores { group, count, job } => self.shared.cores_for(free, (group, count, job)),
+        })
+    }
+
     /// How many members with this request would have room if nothing ran here.
     pub fn room_when_empty(&self, request: &Request, models: &Models, most: u32) -> u32 {
         let mut devices = self.devices.clone();

@@ -70,19 +70,29 @@ impl Shared {
         }
     }
 
-    /// How many more members of a group's job have processors, where so many thousandths are nobody's and each
-    /// member asks for so many; at most `most`.
-    pub fn room(&self, free: i64, asked: i64, (group, count, job): (u32, u32, u64), most: u32) -> u32 {
-        if asked <= 0 {
-            return most;
-        }
+    /// Whether any work shares processors here.
+    pub fn is_shared(&self) -> bool {
+        !self.groups.is_empty()
+    }
+
+    /// How many more thousandths members of a group's job can have together, where so many are nobody's. Below
+    /// zero where they have too many.
+    pub fn cores_for(&self, free: i64, (group, count, job): (u32, u32, u64)) -> i64 {
         let found = self.groups.iter().find(|one| one.id == group);
         let (taken, sum) = found.map_or((0, 0), |found| (found.taken(), found.sum()));
         let own = found.and_then(|found| found.jobs.iter().find(|one| one.0 == job)).map_or(0, |one| one.1);
         let bound = taken + free;
-        let by_job = (bound - own).div_euclid(asked);
-        let by_all = (bound.saturating_mul(i64::from(count)) - sum).div_euclid(asked);
-        u32::try_from(by_job.min(by_all).max(0)).unwrap_or(most).min(most)
+        (bound - own).min(bound.saturating_mul(i64::from(count)) - sum)
+    }
+
+    /// How many more members of a group's job have processors, where so many thousandths are nobody's and each
+    /// member asks for so many; at most `most`.
+    pub fn room(&self, free: i64, asked: i64, of: (u32, u32, u64), most: u32) -> u32 {
+        if asked <= 0 {
+            return most;
+        }
+        let room = self.cores_for(free, of).div_euclid(asked);
+        u32::try_from(room.max(0)).unwrap_or(most).min(most)
     }
 
     /// A member comes that asks for so many thousandths. Answers how many more are taken by it.

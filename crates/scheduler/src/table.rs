@@ -25,6 +25,8 @@ use crate::sharing::Sharing;
 use crate::snapshot::{Amounts, Gang, Member, Milli, Node, PlacedMember, Pool, Queue};
 use crate::titles::NamedShape;
 
+/// The name of processors.
+pub(crate) const CPU: &str = "cpu";
 /// Thousandths in a unit.
 const UNIT: Milli = 1000;
 
@@ -424,6 +426,23 @@ impl Table {
         self.sharing.values().any(|(_, mode)| mode.takes_whole_nodes())
     }
 
+    /// Thousandths of processors that members who share so can still have, on each node on which somebody shares,
+    /// with no place kept for anybody.
+    pub(crate) fn cores_beside(&mut self, pool: &str, sharing: Sharing) -> Vec<(String, i64)> {
+        let of = |host: &Host| Some((host.facts.name.clone(), host.cores_beside(sharing)?));
+        match self.pools.get_mut(pool) {
+            Some(engine) if engine.hosts().any(|host| host.shared.is_shared()) => {
+                engine.without_reservations(|engine| engine.hosts().filter_map(of).collect())
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// Whether no queue shares processors or gives whole nodes.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.sharing.is_empty()
+    }
+
     /// Slots of the gangs that run on this node.
     pub(crate) fn gangs_on(&self, node: &str) -> impl Iterator<Item = usize> {
         self.sites.get(node).into_iter().flat_map(|site| site.occupants.values().map(|(slot, _)| *slot))
@@ -563,7 +582,7 @@ fn whole_units(name: &str, amount: Milli) -> i64 {
 }
 
 fn in_thousandths(name: &str) -> bool {
-    name == "cpu" || name.starts_with(CARDS)
+    name == CPU || name.starts_with(CARDS)
 }
 
 /// Far from where sums of a whole cluster would overflow.

@@ -71,7 +71,7 @@ pub struct QueueSpec {
     /// asks for longer is refused; one that says nothing gets this limit.
     #[serde(default = "unlimited")]
     pub max_time: String,
-    /// Whether several workloads may share a processor or card.
+    /// Whether several workloads may share a processor, or have whole nodes to themselves.
     #[serde(default)]
     pub oversubscribe: Oversubscribe,
     /// Who may submit to it; everybody when it names nobody.
@@ -177,7 +177,7 @@ impl QueueState {
     }
 }
 
-/// Whether several workloads may share a processor or card.
+/// Whether several workloads may share a processor, or have whole nodes to themselves.
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Oversubscribe {

@@ -16,9 +16,10 @@ use crate::preemption::Candidate;
 use crate::queue::{NoClaim, Reason};
 use crate::resource::Demand;
 use crate::rules::Subject;
+use crate::sharing::Sharing;
 use crate::shortage;
-use crate::snapshot::{Amounts, Basis, Gang, Member, MemberSet, Node, Queue};
-use crate::table::{CARDS, Table};
+use crate::snapshot::{Amounts, Basis, Gang, Member, MemberSet, Milli, Node, Queue};
+use crate::table::{CARDS, CPU, Table};
 use crate::titles::Titles;
 
 /// How many gangs that wait for room are told in a round what would help: finding that out tries
@@ -770,26 +771,34 @@ impl<'a> Round<'a> {
         self.table.gives_whole_nodes() && self.table.gangs_on(&node.name).chain(given()).any(|slot| whole(self.world.gang(slot)))
     }
 
-    /// Why these members have no place.
-    fn reason(&self, gang: &Gang, members: &[&Member], pool: &str, ahead: Option<&str>) -> Wait {
-        let nodes = &self.nodes;
-        let in_pool = |place: usize| nodes[place].pool == pool;
-        let usable = |place: usize| in_pool(place) && nodes[place].ready && nodes[place].schedulable;
-        // Of a node that somebody has alone nothing is free.
-        let closed: Vec<usize> = (0..nodes.len()).filter(|place| in_pool(*place) && self.is_closed(nodes[*place])).collect();
-        let open = (!closed.is_empty()).then(|| {
-            let mut free = self.free.clone();
-            for place in &closed {
-                free[*place].clear();
-            }
-            free
-        });
-        let now = Rooms { nodes, free: open.as_deref().unwrap_or(&self.free[..]) };
-        let empty = Rooms { nodes, free: &self.world.empty };
+    /// What is free for members of a gang, where it is not what all others do not ask for: nothing of a node that
+    /// somebody has alone, and what those leave who share processors. `None` where no queue has its own way.
+    fn free_for(&mut self, gang: &Gang, pool: &str) -> Option<Vec<Amounts>> {
+        if self.table.is_plain() {
+            return None;
+        }
+        let sharing = self.world.slot(&gang.id).map_or_else(Sharing::default, |slot| self.table.sharing(slot, gang));
+        let mut free = self.free.clone();
+        for (node, cores) in self.table.cores_beside(pool, sharing) {
+            free[self.nodes.partition_point(|other| other.name < node)].insert(CPU.to_owned(), Milli::from(cores));
+        }
+        for place in (0..free.len()).filter(|place| self.nodes[*place].pool == pool && self.is_closed(self.nodes[*place])) {
+            free[place].clear();
+        }
+        Some(free)
+    }
 
+    /// Why these members have no place.
+    fn reason(&mut self, gang: &Gang, members: &[&Member], pool: &str, ahead: Option<&str>) -> Wait {
         if let Some(ahead) = ahead {
             return Wait::BehindOthers { ahead: ahead.to_owned() };
         }
+        let free = self.free_for(gang, pool);
+        let nodes = &self.nodes;
+        let in_pool = |place: usize| nodes[place].pool == pool;
+        let usable = |place: usize| in_pool(place) && nodes[place].ready && nodes[place].schedulable;
+        let now = Rooms { nodes, free: free.as_deref().unwrap_or(&self.free[..]) };
+        let empty = Rooms { nodes, free: &self.world.empty };
         let classes = placement::classes(members, nodes, usable);
         if self.table.takes_whole_nodes(&gang.queue) && placement::place(&classes, empty).is_ok() {
             return Wait::NoEmptyNode { pool: pool.to_owned() };

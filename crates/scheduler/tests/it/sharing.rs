@@ -142,6 +142,44 @@ fn who_waits_for_whole_nodes_or_because_of_them_says_so() {
     assert!(matches!(plan(&state).waits[0].wait, Wait::ExceedsCapacity(_)));
 }
 
+/// Processors that are shared are counted once in what others are told of them, and for those who share
+/// there is what they can still have beside the others.
+#[test]
+fn what_lacks_of_shared_processors_is_what_is_left_of_them() {
+    let queues = [queue("q", mode(Mode::Force, Some(2))), queue("plain", OverSubscribe::No)];
+    let of = |id, queue, cores| job(id, queue, false, amounts(&[("cpu", cores)]));
+    let pair = |id, queue, cores| {
+        let mut pair = of(id, queue, cores);
+        pair.sets[0].pending.push(Member { id: format!("{id}-1"), requests: amounts(&[("cpu", cores)]), ..Member::default() });
+        pair.sets[0].min = 2;
+        pair
+    };
+    // Four processors, three of them shared by two jobs of three, and who waits, asked for, there is for it.
+    let table = [
+        (of("z", "plain", 3), 3, 1),
+        (of("z", "plain", 2), 2, 1),
+        (of("z", "q", 3), 3, 2),
+        (pair("z", "plain", 1), 2, 1),
+        (pair("z", "q", 2), 4, 2),
+    ];
+    for (waits, asked, available) in table {
+        let state = snapshot(queues.to_vec(), vec![of("a", "q", 3), of("b", "q", 3)]);
+        let decided = plan(&state);
+        // In the round in which the others start, and after it.
+        let mut beside = state.clone();
+        beside.gangs.push(waits.clone());
+        let mut after = carried_out(state, &decided);
+        after.gangs.push(waits);
+        for state in [beside, after] {
+            let Wait::InsufficientResources(shortage) = plan(&state).waits.remove(0).wait else { panic!("another reason") };
+            assert_eq!(
+                (shortage.asked, shortage.available, shortage.missing),
+                (asked * 1000, available * 1000, (asked - available) * 1000)
+            );
+        }
+    }
+}
+
 /// What a queue is promised it has back from work that is alone on its nodes, and where it is to be alone
 /// itself, all who are on a node go.
 #[test]
