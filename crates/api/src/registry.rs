@@ -246,7 +246,7 @@ mod tests {
             object["spec"],
             serde_json::json!({
                 "pool": "local", "priority": 0, "state": "UP", "default": false, "weight": 1, "maxTime": "UNLIMITED",
-                "oversubscribe": {"mode": "NO"}, "jobOrder": "Priority",
+                "oversubscribe": {"mode": "NO"},
             })
         );
     }

@@ -77,9 +77,10 @@ pub struct QueueSpec {
     /// Who may submit to it; everybody when it names nobody.
     #[serde(default, skip_serializing_if = "Allowed::is_everybody")]
     pub allowed: Allowed,
-    /// In which order workloads that wait are served.
-    #[serde(default)]
-    pub job_order: JobOrder,
+    /// In which order workloads that wait are served; when left out, as the scheduling policy of the
+    /// pool says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job_order: Option<JobOrder>,
 }
 
 fn default_pool() -> String {
@@ -109,7 +110,7 @@ impl Default for QueueSpec {
             max_time: unlimited(),
             oversubscribe: Oversubscribe::default(),
             allowed: Allowed::default(),
-            job_order: JobOrder::default(),
+            job_order: None,
         }
     }
 }
@@ -235,12 +236,11 @@ impl Allowed {
 }
 
 /// Order of the workloads that wait in a queue.
-#[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema)]
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, JsonSchema)]
 pub enum JobOrder {
     /// In order of creation, whatever their priorities.
     Fifo,
     /// Higher priority first, equal ones in order of creation.
-    #[default]
     Priority,
     /// Who used least of late goes first.
     FairShare,

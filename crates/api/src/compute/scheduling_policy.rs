@@ -112,12 +112,16 @@ pub enum Placement {
 /// The order of work in a queue.
 #[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema)]
 pub enum Order {
-    /// In order of creation.
+    /// In order of creation, whatever their priorities.
     #[serde(rename = "FIFO")]
     Fifo,
     /// Higher priority first, equal ones in order of creation.
     #[default]
     Priority,
+    /// Who used least of late goes first.
+    FairShare,
+    /// The one that will take the least goes first.
+    ShortestFirst,
 }
 
 /// Whether work may start before work that waits longer.

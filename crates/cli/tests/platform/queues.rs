@@ -375,8 +375,8 @@ fn placement_and_order_are_those_that_are_named() {
     let kubectl = platform.kubectl();
     let group = json!({"name": "cpu", "count": 2, "cpu": "8", "memory": "64Gi"});
     kubectl.apply(&object("Pool", "sim", &json!({"kind": "Fake", "schedulingPolicy": "mine", "fake": {"groups": [group]}})));
-    kubectl.apply(&object("SchedulingPolicy", "mine", &json!({"placement": "BestFit"})));
-    kubectl.apply(&object("Queue", "sim", &json!({"pool": "sim", "jobOrder": "Fifo"})));
+    kubectl.apply(&object("SchedulingPolicy", "mine", &json!({"placement": "BestFit", "order": "FIFO"})));
+    kubectl.apply(&object("Queue", "sim", &json!({"pool": "sim"})));
     kubectl.wait_field("default", "pool/sim", "{.status.nodes}", "2");
     let runs = |name: &str| kubectl.wait_field("default", &format!("tj/{name}"), "{.status.phase}", "Running");
     let submit = |name: &str, cores| {
@@ -390,7 +390,7 @@ fn placement_and_order_are_those_that_are_named() {
     submit("c", 2);
     assert_ne!(nodes_of(&kubectl, "c"), nodes_of(&kubectl, "a"), "the emptier node is taken");
 
-    // First come, first served, until the queue goes by priority.
+    // First come, first served, as the pool's policy says, until the queue says otherwise.
     submit("d", 4);
     submit("e", 4);
     kubectl.apply(&processors("early", "sim", 6, false));
@@ -399,6 +399,10 @@ fn placement_and_order_are_those_that_are_named() {
     kubectl.apply(&late);
     kubectl.wait_field("default", "wl/late", "{.status.waiting.position}", "2");
     patch(&kubectl, ["queue", "sim"], &json!({"jobOrder": "Priority"}));
+    kubectl.wait_field("default", "wl/late", "{.status.waiting.position}", "1");
+    patch(&kubectl, ["queue", "sim"], &json!({"jobOrder": null}));
+    kubectl.wait_field("default", "wl/late", "{.status.waiting.position}", "2");
+    patch(&kubectl, ["schedulingpolicy", "mine"], &json!({"order": "Priority"}));
     kubectl.wait_field("default", "wl/late", "{.status.waiting.position}", "1");
 
     // What runs goes on while its queue is DOWN, and nothing starts.

@@ -9,7 +9,7 @@ use fermion_api::compute::entitlement::Entitlement;
 use fermion_api::compute::queue::{JobOrder, Oversubscribe, OversubscribeMode, QueueState};
 use fermion_api::compute::quota::SubjectKind;
 use fermion_api::compute::resource_policy;
-use fermion_api::compute::scheduling_policy::{self, Backfill, Placement, SchedulingPolicySpec};
+use fermion_api::compute::scheduling_policy::{self, Backfill, Order, Placement, SchedulingPolicySpec};
 use fermion_api::compute::time_window::{self, Day, WeeklySpan};
 use fermion_api::compute::{Pool, Queue, Quota, ResourcePolicy, ResourceTicket, SchedulingPolicy, TimeWindow};
 use fermion_api::iam::User;
@@ -65,10 +65,8 @@ impl<'a> Ruling<'a> {
     /// What holds in each pool.
     pub(super) fn pools(&self) -> Vec<plan::Pool> {
         let of_pool = |pool: &Arc<Pool>| {
-            let name = pool.spec.scheduling_policy.as_deref().unwrap_or(scheduling_policy::DEFAULT);
-            let policy = self.policies.iter().find(|policy| policy.name_any() == name);
             let default = SchedulingPolicySpec::default();
-            let spec = policy.map_or(&default, |policy| &policy.spec);
+            let spec = self.policy_of(pool).unwrap_or(&default);
             plan::Pool {
                 name: pool.name_any(),
                 placement: match spec.placement {
@@ -89,6 +87,20 @@ impl<'a> Ruling<'a> {
             }
         };
         self.pools.iter().map(of_pool).collect()
+    }
+
+    /// What the policy of a pool says, if there is one.
+    fn policy_of(&self, pool: &Pool) -> Option<&'a SchedulingPolicySpec> {
+        let name = pool.spec.scheduling_policy.as_deref().unwrap_or(scheduling_policy::DEFAULT);
+        self.policies.iter().find(|policy| policy.name_any() == name).map(|policy| &policy.spec)
+    }
+
+    /// Queues as plans know them; one that names no order has its pool's.
+    pub(super) fn queues(&self, queues: &[Arc<Queue>]) -> Vec<plan::Queue> {
+        let of_pool = |pool: &Arc<Pool>| Some((pool.name_any(), self.policy_of(pool)?.order));
+        let orders: HashMap<String, Order> = self.pools.iter().filter_map(of_pool).collect();
+        let of_queue = |each: &Arc<Queue>| queue(each, orders.get(&each.spec.pool).copied().unwrap_or_default());
+        queues.iter().map(of_queue).collect()
     }
 
     /// Ceilings, counts and hours of everybody who has work now.
@@ -167,8 +179,8 @@ fn limit(rules: &mut plan::Rules, subject: Subject, base: Option<&Entitlement>, 
     }
 }
 
-/// A queue as plans know it.
-pub(super) fn queue(queue: &Queue) -> plan::Queue {
+/// A queue as plans know it; `order` is that of its pool.
+fn queue(queue: &Queue, order: Order) -> plan::Queue {
     let spec = &queue.spec;
     let state = match spec.state {
         QueueState::Up => queue::State::Up,
@@ -190,11 +202,11 @@ pub(super) fn queue(queue: &Queue) -> plan::Queue {
             users: spec.allowed.users.iter().cloned().collect(),
             groups: spec.allowed.groups.iter().cloned().collect(),
         },
-        job_order: match spec.job_order {
-            JobOrder::Fifo => queue::JobOrder::Fifo,
-            JobOrder::Priority => queue::JobOrder::Priority,
-            JobOrder::FairShare => queue::JobOrder::FairShare,
-            JobOrder::ShortestFirst => queue::JobOrder::ShortestFirst,
+        job_order: match (spec.job_order, order) {
+            (Some(JobOrder::Fifo), _) | (None, Order::Fifo) => queue::JobOrder::Fifo,
+            (Some(JobOrder::Priority), _) | (None, Order::Priority) => queue::JobOrder::Priority,
+            (Some(JobOrder::FairShare), _) | (None, Order::FairShare) => queue::JobOrder::FairShare,
+            (Some(JobOrder::ShortestFirst), _) | (None, Order::ShortestFirst) => queue::JobOrder::ShortestFirst,
         },
         oversubscribe: oversubscribe(&spec.oversubscribe),
     }

@@ -150,7 +150,7 @@ impl Sight<'_> {
     pub(super) fn scene(&self) -> Scene {
         let mut scene = Scene { now: self.now.as_millisecond(), ..Scene::default() };
         scene.bare_pods_queue = queue::default_of(self.queues.iter().map(AsRef::as_ref));
-        scene.queues = self.queues.iter().map(|each| rules::queue(each)).collect();
+        scene.queues = self.ruling.queues(self.queues);
         scene.pools = self.ruling.pools();
         scene.troubles = self.nodes.iter().filter_map(|node| Some((node.name_any(), trouble(node)?))).collect();
         let around = self.neighbours();

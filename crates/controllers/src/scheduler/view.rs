@@ -663,7 +663,7 @@ fn members_of(gang: &plan::Gang) -> impl Iterator<Item = &String> {
 
 fn lay_out_heads(ruled: &Ruled, scene: &mut Scene) {
     scene.bare_pods_queue.clone_from(&ruled.reach.bare_pods_queue);
-    scene.queues = ruled.queues.iter().map(|each| super::rules::queue(each)).collect();
+    scene.queues = ruled.ruling().queues(&ruled.queues);
     scene.pools = ruled.ruling().pools();
 }
 
