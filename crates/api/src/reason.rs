@@ -33,6 +33,8 @@ pub const PREEMPTED: &str = "Preempted";
 pub const INCOMPLETE: &str = "Incomplete";
 /// It was stopped because its queue used what another is guaranteed.
 pub const RECLAIMED: &str = "Reclaimed";
+/// It was stopped to start over elsewhere, as work that waits needs its place.
+pub const MOVED: &str = "Moved";
 /// It has its place again after it was stopped for others.
 pub const RETURNED: &str = "Returned";
 /// A person suspended it.

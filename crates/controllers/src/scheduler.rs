@@ -9,6 +9,7 @@ mod cards;
 mod eviction;
 pub(crate) mod foresight;
 mod keeper;
+mod moving;
 mod order;
 mod past;
 mod rules;
@@ -46,6 +47,7 @@ use tokio::time::Instant;
 
 use self::foresight::{Ask, Known};
 use self::keeper::Keeper;
+use self::moving::Moving;
 use self::order::Order;
 use self::snapshot::Assumed;
 pub(crate) use self::snapshot::is_ready;
@@ -104,6 +106,8 @@ struct Runner {
     /// Gangs for which others are being stopped; `None` before the first round, when it is read
     /// from what Workloads say.
     claims: Option<HashSet<String>>,
+    /// Gangs that were moved so that others have room.
+    moving: Moving,
     /// Plans, and keeps what rounds hand on to each other.
     keeper: Keeper,
     /// The last plan's, by gang.
@@ -213,6 +217,7 @@ pub(crate) async fn run(client: Client, caches: Caches, nodes: Cache<Node>, opti
         sent: HashMap::new(),
         evicted: HashMap::new(),
         claims: None,
+        moving: Moving::default(),
         keeper: Keeper::new(options.counts.clone()),
         waits: Vec::new(),
         planned_at: None,
@@ -308,6 +313,7 @@ impl Runner {
             assumed: self.assumed.clone(),
             evicted: self.evicted.keys().cloned().collect(),
             claims: self.claims.clone().unwrap_or_default(),
+            moves: self.moving.moves(Instant::now()),
             past: self.keeper.past(),
         }
     }
@@ -328,9 +334,14 @@ impl Runner {
         }
         self.forget_binds();
         let mut clock = self.counts.clock();
-        let claims = self.claims.take().unwrap_or_else(|| claims_told(&self.caches.workloads.all()));
+        let claims = self.claims.take().unwrap_or_else(|| {
+            let workloads = self.caches.workloads.all();
+            self.moving.remember(&workloads);
+            claims_told(&workloads).into_iter().chain(moving::told(&workloads)).collect()
+        });
         let evicted: HashSet<String> = self.evicted.keys().cloned().collect();
-        let own = Own { assumed: &self.assumed, evicted: &evicted, claims: &claims, now: Timestamp::now() };
+        let moves = self.moving.moves(Instant::now());
+        let own = Own { assumed: &self.assumed, evicted: &evicted, claims: &claims, moves: &moves, now: Timestamp::now() };
         let news = self.view.update(own);
         clock.passed(Step::Look);
         let is_old = self.planned_at.is_none_or(|at| at.elapsed() >= REPLAN_AFTER);
@@ -362,7 +373,8 @@ impl Runner {
         let loud = telling::is_few(self.waits.len()) || self.loud.is_none_or(|(at, _)| at.elapsed() >= pause);
         let mut plan = self.keeper.plan(self.view.scene(), news, !loud);
         if !plan.binds.is_empty() && self.view.has_demands() {
-            let own = Own { assumed: &self.assumed, evicted, claims, now: Timestamp::now() };
+            let moves = self.moving.moves(Instant::now());
+            let own = Own { assumed: &self.assumed, evicted, claims, moves: &moves, now: Timestamp::now() };
             self.view.with_sight(own, |sight| {
                 if let Some(around) = sight.neighbours() {
                     affinity::together(self.view.scene(), around, &mut plan);
@@ -373,7 +385,14 @@ impl Runner {
         clock.passed(Step::Plan);
         self.planned_at = Some(Instant::now());
         let evicting = plan.waits.iter().filter(|waiting| matches!(waiting.wait, Wait::Evicting { .. }));
-        self.claims = Some(evicting.map(|waiting| waiting.gang.clone()).collect());
+        let mut claims: HashSet<String> = evicting.map(|waiting| waiting.gang.clone()).collect();
+        let scene = self.view.scene();
+        let workloads = &self.caches.workloads;
+        let workload = |gang: &str| snapshot::workload_of_gang(gang).and_then(|(namespace, name)| workloads.get(namespace, name));
+        self.moving.forget(scene, workload);
+        self.moving.note(scene, &plan, Instant::now());
+        claims.extend(self.moving.gangs().cloned());
+        self.claims = Some(claims);
         self.unfinished = false;
         self.is_past_new |= !plan.binds.is_empty();
         self.evict(&plan);

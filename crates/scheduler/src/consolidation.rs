@@ -7,6 +7,7 @@
 use crate::engine::{Engine, Work, WorkId, put};
 use crate::gang::{self, Placed};
 use crate::preemption::Candidate;
+use crate::resource::Demand;
 
 /// Moves after which a gang has room.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,7 +29,23 @@ impl Engine {
             return None;
         }
         let movers: Vec<&Work> = movable.iter().filter(|one| victims.contains(&one.id)).collect();
+        self.moves(work, movers)
+    }
+
+    /// Where the work has room and these have theirs elsewhere, with no place kept for anybody; `None` if there
+    /// is no such arrangement. Changes nothing.
+    pub(crate) fn moves(&mut self, work: &Work, movers: Vec<&Work>) -> Option<Moves> {
         self.without_reservations(|engine| engine.try_moves(work, movers))
+    }
+
+    /// Whether open nodes have this much free together, wherever it is, with no place kept for anybody.
+    pub(crate) fn has_in_sum(&mut self, demand: &Demand) -> bool {
+        self.without_reservations(|engine| {
+            demand.iter().all(|(resource, amount)| {
+                let open = engine.cluster.nodes().filter(|(_, node)| node.facts.open);
+                open.map(|(_, node)| node.free.get(resource).max(0)).fold(0, i64::saturating_add) >= amount
+            })
+        })
     }
 
     fn try_moves(&mut self, work: &Work, mut movers: Vec<&Work>) -> Option<Moves> {

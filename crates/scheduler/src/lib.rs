@@ -69,7 +69,7 @@ pub use planner::Planner;
 pub use rules::{Rules, Subject, Whom};
 pub use shortage::{Place, Shortage};
 pub use snapshot::{
-    Amounts, Basis, Effect, Gang, Member, MemberSet, Milli, Node, Operator, PlacedMember, Pool, Queue, Requirement, Snapshot, Taint, Term,
-    Toleration,
+    Amounts, Basis, Consolidation, Effect, Gang, Member, MemberSet, Milli, Node, Operator, PlacedMember, Pool, Queue, Requirement,
+    Snapshot, Taint, Term, Toleration,
 };
 pub use titles::{Average, Past};

@@ -65,6 +65,8 @@ pub enum Cause {
     /// They are fewer than their gang needs, and there is no room for the rest: what they hold is
     /// of use to nobody. The claimant is the gang itself.
     Incomplete,
+    /// There is a place elsewhere for them, and theirs is needed for work that waits.
+    Moved,
 }
 
 /// A gang that waits.

@@ -144,7 +144,7 @@ pub struct Planner {
     kinds: HashMap<Kind, usize>,
     /// Gangs whose queue is not there.
     lost: BTreeSet<(Arc<str>, usize)>,
-    /// Gangs for whom others are being stopped.
+    /// Gangs for which places are kept.
     claimants: BTreeSet<(Arc<str>, usize)>,
     /// Gangs that hold places for some of the members they need and not for all.
     halves: BTreeSet<(Arc<str>, usize)>,
@@ -425,6 +425,9 @@ impl Planner {
         let gang = &kept.gang;
         kept.parts = table.put(slot, gang);
         kept.charge = titles.hold(gang, table.held(gang));
+        if gang.claims {
+            self.claimants.insert((Arc::clone(&kept.name), slot));
+        }
         let pending = || gang.sets.iter().flat_map(|set| &set.pending);
         if pending().next().is_none() {
             return;
@@ -457,9 +460,6 @@ impl Planner {
         }
         if round::is_half(gang) {
             self.halves.insert((Arc::clone(&kept.name), slot));
-        }
-        if gang.claims {
-            self.claimants.insert((Arc::clone(&kept.name), slot));
         }
     }
 

@@ -1,6 +1,7 @@
 //! What a plan is made from: plain data, no references to the API.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::cards::{CardHeld, CardPart};
 use crate::device::Model;
@@ -49,6 +50,19 @@ pub struct Pool {
     /// What waited this long goes before all others of the pool, the oldest first, so that
     /// nothing starves; `None` never.
     pub patience_ms: Option<i64>,
+    /// How running work may be moved so that other work has room; `None` not at all.
+    pub consolidation: Option<Consolidation>,
+}
+
+/// What bounds the moving of running work so that work that waits has room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Consolidation {
+    /// How many gangs are moved for one that waits at most.
+    pub moves_max: usize,
+    /// How many more may be moved at this time.
+    pub moves_left: usize,
+    /// What did not run this long where it is stays there.
+    pub run_ms_min: i64,
 }
 
 /// A queue gives out the nodes of one pool.
@@ -179,8 +193,8 @@ pub struct Gang {
     pub preemptible: bool,
     /// Whether it asks to share its processors, where its queue leaves that to it.
     pub oversubscribe: bool,
-    /// Whether others are being stopped for it: its last [`Wait`](crate::Wait) was
-    /// [`Evicting`](crate::Wait::Evicting).
+    /// Whether places are kept for it: its last [`Wait`](crate::Wait) was [`Evicting`](crate::Wait::Evicting),
+    /// since others are being stopped for it, or it was itself [`Moved`](crate::Cause::Moved) and is not back.
     pub claims: bool,
 }
 
@@ -226,6 +240,8 @@ pub struct PlacedMember {
     pub cards: Vec<CardHeld>,
     /// Whether it is beyond the minimum of its set, so that the gang goes on without it.
     pub spare: bool,
+    /// What it asks for when it is started over, where it may be moved.
+    pub again: Option<Arc<Member>>,
     /// When it will have stopped, if it was told to.
     pub leaves_at: Option<i64>,
 }

@@ -48,9 +48,56 @@ pub struct SchedulingPolicySpec {
     /// waits without end behind what is more important. Never when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub patience: Option<String>,
+    /// How running work may be moved so that work that waits has room. When left out, nothing is moved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub consolidation: Option<Consolidation>,
     /// After this time, what somebody used counts half in their fair share, such as `7d`.
     #[serde(default = "half_life")]
     pub half_life: String,
+}
+
+/// What bounds the moving of running work. Work is moved only where what waits for it would have room after that, and it
+/// itself has a place elsewhere at once, which is kept for it. It is stopped with its grace period, and starts over there.
+/// Who may not be preempted is not moved, nor are development environments.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Consolidation {
+    /// How many workloads are moved for one that waits at most.
+    #[serde(default = "max_moves")]
+    #[schemars(range(min = 1, max = 64))]
+    pub max_moves: i32,
+    /// How many workloads are moved in any hour at most, in each pool.
+    #[serde(default = "max_moves_per_hour")]
+    #[schemars(range(min = 1, max = 10000))]
+    pub max_moves_per_hour: i32,
+    /// Nothing is moved before it ran this long where it is, such as `10m`.
+    #[serde(default = "moved_after")]
+    pub min_run_time: String,
+}
+
+impl Default for Consolidation {
+    fn default() -> Self {
+        Self { max_moves: max_moves(), max_moves_per_hour: max_moves_per_hour(), min_run_time: moved_after() }
+    }
+}
+
+impl Consolidation {
+    /// How long work runs at least before it is moved.
+    pub fn min_run_time(&self) -> Option<Duration> {
+        duration::parse(&self.min_run_time).ok()
+    }
+}
+
+fn max_moves() -> i32 {
+    2
+}
+
+fn max_moves_per_hour() -> i32 {
+    20
+}
+
+fn moved_after() -> String {
+    "10m".to_owned()
 }
 
 fn half_life() -> String {
@@ -66,6 +113,7 @@ impl Default for SchedulingPolicySpec {
             preemption: false,
             min_run_time: None,
             patience: None,
+            consolidation: None,
             half_life: half_life(),
         }
     }
@@ -145,6 +193,11 @@ impl Rules for SchedulingPolicy {
         if self.spec.patience() == Some(Duration::ZERO) {
             problems.push(Invalid::new("spec.patience", "must be longer than nothing; leave it out for no limit"));
         }
+        if let Some(consolidation) = &self.spec.consolidation {
+            checks::within("spec.consolidation.maxMoves", Some(consolidation.max_moves), 1..=64, &mut problems);
+            checks::within("spec.consolidation.maxMovesPerHour", Some(consolidation.max_moves_per_hour), 1..=10_000, &mut problems);
+            checks::span("spec.consolidation.minRunTime", Some(&consolidation.min_run_time), &mut problems);
+        }
         if self.spec.half_life() == Some(Duration::ZERO) {
             problems.push(Invalid::new("spec.halfLife", "must be longer than nothing"));
         }
@@ -165,5 +218,17 @@ mod tests {
         assert_eq!(spec.half_life(), Some(Duration::from_secs(7 * 86_400)));
         let wrong = SchedulingPolicy::new("p", SchedulingPolicySpec { half_life: "0s".to_owned(), ..spec });
         assert_eq!(wrong.check(None).len(), 1);
+    }
+
+    #[test]
+    fn consolidation_is_off_unless_it_is_named_and_bounded_then() {
+        let of = |text: &str| -> SchedulingPolicy {
+            SchedulingPolicy::new("p", serde_json::from_str(&format!(r#"{{"consolidation": {text}}}"#)).expect("a spec"))
+        };
+        assert_eq!(of("null").spec.consolidation, None);
+        assert_eq!(of("{}").spec.consolidation, Some(Consolidation::default()));
+        assert_eq!(Consolidation::default().min_run_time(), Some(Duration::from_secs(600)));
+        assert!(of("{}").check(None).is_empty());
+        assert_eq!(of(r#"{"maxMoves": 0, "maxMovesPerHour": 0, "minRunTime": "soon"}"#).check(None).len(), 3);
     }
 }

@@ -230,6 +230,45 @@ fn queues_have_back_what_they_are_promised_and_say_what_they_wait_for() {
 }
 
 #[test]
+fn scattered_work_is_moved_together_for_work_that_waits() {
+    let platform = Platform::start(FERMION, Node::None);
+    let kubectl = platform.kubectl();
+    let group = json!({"name": "n", "count": 2, "cpu": "64", "memory": "256Gi", "accelerators": {"h100-sxm5-80gb": 8}});
+    kubectl.apply(&object("Pool", "sim", &json!({"kind": "Fake", "fake": {"groups": [group]}})));
+    kubectl.apply(&object("Queue", "sim", &json!({"pool": "sim", "default": true})));
+    kubectl.apply(&object("SchedulingPolicy", "default", &json!({"placement": "Spread"})));
+    kubectl.wait_field("default", "pool/sim", "{.status.nodes}", "2");
+    let cards = |name: &str, cards: u32, preemptible: bool| {
+        let requests = json!({"cpu": "1", "gpu.fermion.dev/h100-sxm5-80gb": cards.to_string()});
+        let template = json!({
+            "metadata": {"annotations": {"fermion.dev/fake-run-time": "1h"}},
+            "spec": {"containers": [{"name": "main", "image": "fermion.dev/base:latest", "resources": {"requests": requests, "limits": requests}}]},
+        });
+        let scheduling = json!({"preemptible": preemptible});
+        let spec = json!({"roles": [{"name": "worker", "replicas": 1, "template": template}], "scheduling": scheduling});
+        json!({"apiVersion": "ai.fermion.dev/v1alpha1", "kind": "TrainingJob", "metadata": {"name": name}, "spec": spec}).to_string()
+    };
+    kubectl.apply(&cards("stays", 4, false));
+    kubectl.wait_field("default", "tj/stays", "{.status.phase}", "Running");
+    kubectl.apply(&cards("moves", 4, true));
+    kubectl.wait_field("default", "tj/moves", "{.status.phase}", "Running");
+    let before = nodes_of(&kubectl, "moves");
+    assert_ne!(before, nodes_of(&kubectl, "stays"));
+    kubectl.apply(&cards("big", 8, true));
+    kubectl.wait_field("default", "wl/big", "{.status.waiting.reason}", "InsufficientResources");
+
+    patch(&kubectl, ["schedulingpolicy", "default"], &json!({"consolidation": {"minRunTime": "0s"}}));
+    kubectl.wait_field("default", "tj/big", "{.status.phase}", "Running");
+    kubectl.wait_field("default", "tj/moves", "{.status.phase}", "Running");
+    kubectl.wait_field("default", "wl/moves", "{.status.conditions[?(@.type==\"Evicted\")].reason}", "Returned");
+    assert_eq!(nodes_of(&kubectl, "big"), before);
+    assert_eq!(nodes_of(&kubectl, "moves"), nodes_of(&kubectl, "stays"));
+    assert_eq!(kubectl.run(&["get", "tj/stays", "-o", "jsonpath={.status.phase}"]).ok(), "Running");
+    let events = kubectl.run(&["get", "events", "--field-selector=reason=Moved", "-o", "jsonpath={.items[*].message}"]).ok();
+    assert_eq!(events, "moved to make room for default/big: a place elsewhere is kept for it, where it starts again by itself");
+}
+
+#[test]
 fn processors_are_shared_and_nodes_given_whole_as_queues_say() {
     let platform = Platform::start(FERMION, Node::None);
     let kubectl = platform.kubectl();

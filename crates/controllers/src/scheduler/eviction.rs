@@ -114,6 +114,7 @@ fn code(cause: Cause) -> &'static str {
         Cause::Reclaimed => reason::RECLAIMED,
         Cause::Spare | Cause::QueuePriority | Cause::Priority => reason::PREEMPTED,
         Cause::Incomplete => reason::INCOMPLETE,
+        Cause::Moved => reason::MOVED,
     }
 }
 
@@ -130,6 +131,9 @@ fn sentence(eviction: &Eviction) -> String {
             format!("stopped for {for_whom}, whose queue has a higher priority; it starts again by itself")
         }
         Cause::Priority => format!("stopped for {for_whom}, which has a higher priority; it starts again by itself"),
+        Cause::Moved => {
+            format!("moved to make room for {for_whom}: a place elsewhere is kept for it, where it starts again by itself")
+        }
         Cause::Incomplete => {
             "stopped because it had fewer pods than it needs and there is no room for the rest; it starts again by itself, \
                               whole"
@@ -144,7 +148,7 @@ mod tests {
 
     #[test]
     fn every_cause_has_a_sentence() {
-        let causes = [Cause::Spare, Cause::Reclaimed, Cause::QueuePriority, Cause::Priority, Cause::Incomplete];
+        let causes = [Cause::Spare, Cause::Reclaimed, Cause::QueuePriority, Cause::Priority, Cause::Incomplete, Cause::Moved];
         let of = |cause| Eviction { gang: "lab/old".into(), members: vec![], whole: true, claimant: "lab/new".into(), cause };
         let lines: Vec<_> = causes.map(|cause| format!("{}: {}", code(cause), sentence(&of(cause)))).into();
         insta::assert_snapshot!(lines.join("\n"));

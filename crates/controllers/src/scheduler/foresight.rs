@@ -18,6 +18,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::{Client, ResourceExt as _};
 use tokio::sync::oneshot;
 
+use super::moving::{self, Moves};
 use super::run_times::RunTimes;
 use super::snapshot::{self, Assumed, Scene, Sight};
 use super::view::{Copies, Own, Ruled};
@@ -39,6 +40,8 @@ pub(crate) struct Known {
     pub(super) evicted: HashSet<String>,
     /// Gangs for which others are being stopped.
     pub(super) claims: HashSet<String>,
+    /// How much was moved of late in each pool.
+    pub(super) moves: Moves,
     /// What people used before.
     pub(super) past: Past,
 }
@@ -50,7 +53,9 @@ impl Known {
     /// When the API does not answer.
     pub(crate) async fn at_first(client: Client, copies: &Copies) -> Result<Self, Error> {
         let past = past::read(client, Timestamp::now().as_millisecond()).await?;
-        Ok(Self { claims: claims_told(&copies.workloads.all()), past, ..Self::default() })
+        let workloads = copies.workloads.all();
+        let claims = claims_told(&workloads).into_iter().chain(moving::told(&workloads)).collect();
+        Ok(Self { claims, past, ..Self::default() })
     }
 }
 
@@ -115,7 +120,7 @@ pub(crate) fn foresee(copies: &Copies, known: &Known, tried: &Tried, now: Timest
     pods.extend(tried.pods.iter().cloned());
     workloads.extend(tried.workload.clone());
     let run_times = RunTimes::of_all(workloads.iter().map(AsRef::as_ref));
-    let own = Own { assumed: &known.assumed, evicted: &known.evicted, claims: &known.claims, now };
+    let own = Own { assumed: &known.assumed, evicted: &known.evicted, claims: &known.claims, moves: &known.moves, now };
     let sight = ruled.sight(own, &run_times, &pods, &workloads, &nodes);
     let scene = sight.scene();
     let Some(gang) = gang_of(&scene, tried) else { return Foreseen { queue: None, placed: 0, waiting: None } };

@@ -24,6 +24,8 @@ use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::ResourceExt as _;
 
+use super::moving::Moves;
+
 const MINUTE_MS: i64 = 60_000;
 const DAY_MS: i64 = 24 * 60 * MINUTE_MS;
 /// How many days of a span between dates are laid out ahead; the others follow when their time
@@ -62,8 +64,14 @@ impl<'a> Ruling<'a> {
         }
     }
 
-    /// What holds in each pool.
-    pub(super) fn pools(&self) -> Vec<plan::Pool> {
+    /// Pools in which work may be moved.
+    pub(super) fn moving_pools(&self) -> BTreeSet<String> {
+        let moves = |pool: &&Arc<Pool>| self.policy_of(pool).is_some_and(|policy| policy.consolidation.is_some());
+        self.pools.iter().filter(moves).map(|pool| pool.name_any()).collect()
+    }
+
+    /// What holds in each pool, in which so much was moved in the last hour.
+    pub(super) fn pools(&self, moves: &Moves) -> Vec<plan::Pool> {
         let of_pool = |pool: &Arc<Pool>| {
             let default = SchedulingPolicySpec::default();
             let spec = self.policy_of(pool).unwrap_or(&default);
@@ -84,6 +92,14 @@ impl<'a> Ruling<'a> {
                 run_ms_min: spec.min_run_time().map_or(0, millis),
                 half_life_ms: spec.half_life().map(millis),
                 patience_ms: spec.patience().map(millis),
+                consolidation: spec.consolidation.as_ref().map(|consolidation| {
+                    let of_hour = usize::try_from(consolidation.max_moves_per_hour).unwrap_or(0);
+                    plan::Consolidation {
+                        moves_max: usize::try_from(consolidation.max_moves).unwrap_or(0),
+                        moves_left: of_hour.saturating_sub(moves.get(&pool.name_any()).copied().unwrap_or(0)),
+                        run_ms_min: consolidation.min_run_time().map_or(0, millis),
+                    }
+                }),
             }
         };
         self.pools.iter().map(of_pool).collect()

@@ -1,6 +1,6 @@
 //! From what the API shows to what the scheduler plans on.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use fermion_api::ai::Workload;
@@ -17,6 +17,7 @@ use kube::ResourceExt as _;
 
 use super::affinity::{self, Neighbours};
 use super::cards::{self, Catalogue};
+use super::moving::Moves;
 use super::rules::{self, Owners, Ruling};
 use super::run_times::RunTimes;
 use crate::quarantine;
@@ -42,6 +43,9 @@ pub(super) struct Sight<'a> {
     pub evicted: &'a HashSet<String>,
     /// Gangs for which others are being stopped.
     pub claims: &'a HashSet<String>,
+    /// How much was moved of late in each pool, and where work may be.
+    pub moves: &'a Moves,
+    pub moving_pools: &'a BTreeSet<String>,
     pub ruling: Ruling<'a>,
     pub owners: &'a Owners,
     pub run_times: &'a RunTimes,
@@ -151,7 +155,7 @@ impl Sight<'_> {
         let mut scene = Scene { now: self.now.as_millisecond(), ..Scene::default() };
         scene.bare_pods_queue = queue::default_of(self.queues.iter().map(AsRef::as_ref));
         scene.queues = self.ruling.queues(self.queues);
-        scene.pools = self.ruling.pools();
+        scene.pools = self.ruling.pools(self.moves);
         scene.troubles = self.nodes.iter().filter_map(|node| Some((node.name_any(), trouble(node)?))).collect();
         let around = self.neighbours();
         self.lay_out_gangs(around.as_ref(), &mut scene);
@@ -240,6 +244,8 @@ impl Sight<'_> {
         if spec.suspend || spec.closed.is_some() || workload.metadata.deletion_timestamp.is_some() {
             return;
         }
+        let pool = self.queues.iter().find(|queue| queue.name_any() == spec.queue).map(|queue| queue.spec.pool.as_str());
+        let moves = spec.scheduling.preemptible && pool.is_some_and(|pool| self.moving_pools.contains(pool));
         let mut sets = Vec::new();
         let mut placed = Vec::new();
         for set in &spec.pod_sets {
@@ -268,6 +274,7 @@ impl Sight<'_> {
                     requests: self.catalogue.asked(pod).0,
                     cards: self.cards_of(pod),
                     spare: false,
+                    again: moves.then(|| Arc::new(self.member(pod, &spec.queue, around))),
                     leaves_at,
                 });
             }
@@ -290,7 +297,6 @@ impl Sight<'_> {
             return;
         }
         let id = id(&**workload);
-        let pool = self.queues.iter().find(|queue| queue.name_any() == spec.queue).map(|queue| queue.spec.pool.as_str());
         let levels = pool.and_then(|pool| self.levels.get(pool));
         let admitted_at = workload.status.as_ref().and_then(|status| status.admitted_at.as_ref());
         // What has no places has not begun, and is the same in every round.
@@ -541,6 +547,8 @@ mod tests {
             assumed,
             evicted: &NOBODY,
             claims: &NOBODY,
+            moves: &Moves::new(),
+            moving_pools: &BTreeSet::new(),
             ruling: NOTHING,
             owners: &NOTHING.owners(),
             run_times: &RunTimes::of_all(workloads.iter().map(AsRef::as_ref)),

@@ -23,6 +23,7 @@ use tokio::sync::Notify;
 use super::RulingCaches;
 use super::affinity;
 use super::cards::Catalogue;
+use super::moving::Moves;
 use super::rules::{Owners, Ruling};
 use super::run_times::RunTimes;
 use super::snapshot::{self, Assumed, Held, Scene, Sight};
@@ -72,6 +73,8 @@ pub(super) struct Own<'a> {
     pub evicted: &'a HashSet<String>,
     /// Gangs for which others are being stopped.
     pub claims: &'a HashSet<String>,
+    /// How much was moved of late in each pool.
+    pub moves: &'a Moves,
     pub now: Timestamp,
 }
 
@@ -142,6 +145,7 @@ pub(super) struct Ruled {
 struct Reach {
     owners: Owners,
     levels: HashMap<String, Vec<String>>,
+    moving_pools: BTreeSet<String>,
     pool_of_queue: BTreeMap<String, String>,
     group_of_queue: BTreeMap<String, Option<String>>,
     bare_pods_queue: String,
@@ -166,6 +170,7 @@ impl Ruled {
         all.reach = Reach {
             owners: all.ruling().owners(),
             levels: all.pools.iter().map(|pool| (pool.name_any(), pool.spec.topology_levels.clone())).collect(),
+            moving_pools: all.ruling().moving_pools(),
             pool_of_queue: all.queues.iter().map(|queue| (queue.name_any(), queue.spec.pool.clone())).collect(),
             group_of_queue: all.queues.iter().map(|queue| (queue.name_any(), queue.spec.resource_group.clone())).collect(),
             bare_pods_queue: queue::default_of(all.queues.iter().map(AsRef::as_ref)),
@@ -191,6 +196,8 @@ impl Ruled {
             catalogue: &self.catalogue,
             evicted: own.evicted,
             claims: own.claims,
+            moves: own.moves,
+            moving_pools: &self.reach.moving_pools,
             ruling: self.ruling(),
             owners: &self.reach.owners,
             run_times,
@@ -247,6 +254,7 @@ pub(super) struct View {
     /// Pods of which the scheduler itself knows something new.
     touched: BTreeSet<Key>,
     claims: HashSet<String>,
+    moves: Moves,
     rules_at: i64,
     people_changed: bool,
     rounds: u32,
@@ -272,6 +280,7 @@ impl View {
             learned: BTreeSet::new(),
             touched: BTreeSet::new(),
             claims: HashSet::new(),
+            moves: Moves::new(),
             rules_at: i64::MIN,
             people_changed: false,
             rounds: 0,
@@ -316,7 +325,8 @@ impl View {
     pub(super) fn update(&mut self, own: Own<'_>) -> News {
         let (mut pods, mut workloads, mut nodes) =
             (self.collected.pods.take(), self.collected.workloads.take(), self.collected.nodes.take());
-        let heads = self.update_ruled();
+        let heads = self.update_ruled() || *own.moves != self.moves;
+        self.moves.clone_from(own.moves);
         for name in &pods {
             let demands = self.copies.pods.get(&name.0, &name.1).is_some_and(|pod| affinity::demands(&pod));
             if demands {
@@ -603,7 +613,7 @@ impl View {
         let mut changed = false;
         if heads {
             let mut new = Scene::default();
-            lay_out_heads(&self.ruled, &mut new);
+            lay_out_heads(&self.ruled, &self.moves, &mut new);
             changed = new.queues != self.scene.queues || new.pools != self.scene.pools;
             (self.scene.queues, self.scene.pools) = (new.queues, new.pools);
             self.scene.bare_pods_queue = new.bare_pods_queue;
@@ -661,10 +671,10 @@ fn members_of(gang: &plan::Gang) -> impl Iterator<Item = &String> {
     pending.chain(gang.placed.iter().map(|member| &member.id))
 }
 
-fn lay_out_heads(ruled: &Ruled, scene: &mut Scene) {
+fn lay_out_heads(ruled: &Ruled, moves: &Moves, scene: &mut Scene) {
     scene.bare_pods_queue.clone_from(&ruled.reach.bare_pods_queue);
     scene.queues = ruled.ruling().queues(&ruled.queues);
-    scene.pools = ruled.ruling().pools();
+    scene.pools = ruled.ruling().pools(moves);
 }
 
 #[cfg(test)]
@@ -739,12 +749,13 @@ mod tests {
         assumed: HashMap<String, Assumed>,
         evicted: HashSet<String>,
         claims: HashSet<String>,
+        moves: Moves,
         now: Timestamp,
     }
 
     impl Knowledge {
         fn own(&self) -> Own<'_> {
-            Own { assumed: &self.assumed, evicted: &self.evicted, claims: &self.claims, now: self.now }
+            Own { assumed: &self.assumed, evicted: &self.evicted, claims: &self.claims, moves: &self.moves, now: self.now }
         }
     }
 
@@ -841,7 +852,7 @@ mod tests {
             let copies = copies();
             let wake = Arc::new(Notify::new());
             let mut view = View::new(copies.clone(), &wake);
-            let mut known = Knowledge { assumed: HashMap::new(), evicted: HashSet::new(), claims: HashSet::new(), now: BEGIN.parse().expect("a time") };
+            let mut known = Knowledge { assumed: HashMap::new(), evicted: HashSet::new(), claims: HashSet::new(), moves: Moves::new(), now: BEGIN.parse().expect("a time") };
             let mut planner = plan::Planner::new();
             for events in rounds {
                 for event in events {

@@ -49,7 +49,7 @@ impl Taken {
     fn allows(&mut self, queues: &Queues, claimant: QueueId, queue: QueueId, demand: &Demand, size: &Demand, cause: Cause) -> bool {
         let allowed = match cause {
             _ if queue == claimant => true,
-            Cause::Priority | Cause::Incomplete => true,
+            Cause::Priority | Cause::Incomplete | Cause::Moved => true,
             // Spare members count first, so that no gang ends for what they have too much.
             Cause::Spare | Cause::Reclaimed => {
                 demand.iter().any(|(resource, _)| size.get(resource) > 0 && queues.own_over(queue, resource) > self.get(queue, resource))

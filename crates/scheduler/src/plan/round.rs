@@ -1,25 +1,27 @@
 //! One pass over all gangs.
 
+mod claims;
+mod moving;
+mod reasons;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::remedy::{Names, Remedy};
-use super::{Bind, Cause, Eviction, Plan, Ruling, Start, Wait, Waiting, eviction};
+use super::{Bind, Plan, Ruling, Start, Wait, Waiting};
 use crate::admission::Blocker;
 use crate::cards::CardHeld;
 use crate::device::WHOLE;
 use crate::engine::{Members, Work, WorkId};
 use crate::gang::{Placed, Topology};
-use crate::placement::{self, Rooms, take};
+use crate::placement::{self, take};
 use crate::planner::World;
 use crate::policy::{Breach, Rule};
 use crate::preemption::Candidate;
-use crate::queue::{NoClaim, Reason};
+use crate::queue::Reason;
 use crate::resource::Demand;
 use crate::rules::Subject;
-use crate::sharing::Sharing;
-use crate::shortage;
-use crate::snapshot::{Amounts, Basis, Gang, Member, MemberSet, Milli, Node, Queue};
-use crate::table::{CARDS, CPU, Table};
+use crate::snapshot::{Amounts, Basis, Gang, Member, MemberSet, Node, Queue};
+use crate::table::{CARDS, Table};
 use crate::titles::Titles;
 
 /// How many gangs that wait for room are told in a round what would help: finding that out tries
@@ -77,16 +79,6 @@ impl Missed {
     fn new(wait: Wait) -> Box<Self> {
         Box::new(Self { wait, start: None, remedies: Vec::new() })
     }
-}
-
-/// A gang for which others were told to stop.
-struct Claim<'a> {
-    place: usize,
-    gang: &'a Gang,
-    needed: Vec<&'a Member>,
-    work: Work,
-    ids: Vec<Vec<&'a str>>,
-    demand: Demand,
 }
 
 /// One pass over the gangs.
@@ -176,7 +168,9 @@ impl<'a> Round<'a> {
             let in_pool = |slot: &usize| self.queues.get(world.gang(*slot).queue.as_str()).is_some_and(|queue| queue.pool == pool);
             let claimants: Vec<usize> = claimants.iter().copied().filter(in_pool).collect();
             let halves: Vec<usize> = halves.iter().copied().filter(in_pool).collect();
+            let moved = self.charge_moved(&pool, &claimants);
             let mut served = self.serve_claims(&pool, &claimants);
+            self.keep_for_moved(&pool, moved);
             served.extend(self.complete(&pool, halves.into_iter().filter(|place| !served.contains(place))));
             let mut order = self.titles.take_order(&pool);
             if !served.is_empty() {
@@ -216,77 +210,6 @@ impl<'a> Round<'a> {
         self.plan.waits.push(Waiting { gang, queue, position: *position, wait, start, remedies });
     }
 
-    /// Gives places to those for whom others are being stopped, or keeps them, as long as it is
-    /// true that they only wait for that. Answers who was served.
-    fn serve_claims(&mut self, pool: &str, places: &[usize]) -> BTreeSet<usize> {
-        let world = self.world;
-        let mut claims: Vec<Claim<'a>> = Vec::new();
-        for place in places.iter().copied().filter(|place| present(world.gang(*place))) {
-            let gang = world.gang(place);
-            let needed = needed(gang);
-            let Some((work, ids)) = self.work(place, pool, gang, &needed, true).filter(|_| !needed.is_empty()) else { continue };
-            let demand = self.table.asked(&needed);
-            if self.titles.blockers(gang, &demand, needed.len() as u32).is_empty() {
-                claims.push(Claim { place, gang, needed, work, ids, demand });
-            }
-        }
-        claims.sort_by_key(|claim| claim.gang.created_at);
-        let (claims, outcomes) = self.keep_claims(pool, claims);
-        let members = self.table.parts().values().filter(|part| part.leaving).map(|part| part.members.len()).sum();
-        let mut started = Vec::new();
-        for (claim, placed) in claims.iter().zip(outcomes) {
-            self.plan.served.push(claim.gang.id.clone());
-            self.titles.charge(pool, claim.gang, &claim.demand);
-            if let Some(placed) = placed {
-                self.bind_placed(claim.gang, &claim.needed, pool, &claim.ids, &placed);
-                started.push(claim.gang);
-            } else {
-                self.holders.insert(claim.work.id, &claim.gang.id);
-                self.wait(claim.gang, *Missed::new(Wait::Evicting { members }));
-            }
-        }
-        // More than they need they take only once all others have their places.
-        for gang in started {
-            self.serve_extras(gang, pool);
-        }
-        claims.iter().map(|claim| claim.place).collect()
-    }
-
-    /// Seats claimants, or keeps their places, so that all of them have one. Whoever finds none
-    /// behind the others is tried before them; whoever finds none even so has no claim any more.
-    /// Answers claims, and their seats where they have them already.
-    fn keep_claims(&mut self, pool: &str, mut claims: Vec<Claim<'a>>) -> (Vec<Claim<'a>>, Vec<Option<Vec<Placed>>>) {
-        let Some(engine) = self.table.pool(pool) else { return (Vec::new(), Vec::new()) };
-        let mut preferred: BTreeSet<usize> = BTreeSet::new();
-        loop {
-            let mut outcomes = Vec::new();
-            let mut failed = None;
-            for (turn, claim) in claims.iter().enumerate() {
-                if let Some(placed) = engine.start_now(&claim.work) {
-                    outcomes.push(Some(placed));
-                } else if engine.claim(&claim.work, &self.leaving) {
-                    outcomes.push(None);
-                } else {
-                    failed = Some(turn);
-                    break;
-                }
-            }
-            let Some(turn) = failed else {
-                let started = claims.iter().zip(&outcomes).filter(|(_, placed)| placed.is_some());
-                self.started.extend(started.map(|(claim, _)| (pool.to_owned(), claim.work.id)));
-                return (claims, outcomes);
-            };
-            for claim in &claims {
-                engine.finish(claim.work.id);
-            }
-            engine.begin_round(self.world.now);
-            let claim = claims.remove(turn);
-            if turn > 0 && preferred.insert(claim.place) {
-                claims.insert(0, claim);
-            }
-        }
-    }
-
     /// Gives gangs that lost members, or were given only some of them before the scheduler ended, the
     /// rest, the oldest first: what they hold is of no use without it. Answers who was served.
     fn complete(&mut self, pool: &str, places: impl Iterator<Item = usize>) -> Vec<usize> {
@@ -298,29 +221,6 @@ impl<'a> Round<'a> {
             self.serve(*place, pool);
         }
         half
-    }
-
-    /// Stops what a gang has of the members it needs, as it cannot have the rest.
-    fn give_up(&mut self, place: usize, gang: &'a Gang, pool: &str) {
-        let parts = self.world.kept(place).parts().iter().copied();
-        let parts: Vec<WorkId> = parts.filter(|id| self.table.parts().contains_key(id) && !self.leaving.contains(id)).collect();
-        let mut members = Vec::new();
-        let mut size = Demand::default();
-        for id in &parts {
-            let part = &self.table.parts()[id];
-            members.extend(part.members.iter().cloned());
-            size.add(&part.size);
-        }
-        let soon = self.world.now.saturating_add(1);
-        if let Some(engine) = self.table.pool(pool) {
-            for id in &parts {
-                engine.expect_end(*id, Some(soon));
-            }
-        }
-        self.leaving.extend(parts);
-        self.titles.release(pool, gang, &size, true);
-        let (gang, claimant) = (gang.id.clone(), gang.id.clone());
-        self.plan.evictions.push(Eviction { gang, members, whole: true, claimant, cause: Cause::Incomplete });
     }
 
     fn serve(&mut self, place: usize, pool: &str) {
@@ -454,7 +354,12 @@ impl<'a> Round<'a> {
             self.bind_placed(gang, members, pool, &ids, &placed);
             return Ok(());
         }
-        if waits && let Some(count) = self.evict_for(gang, &work, &demand, pool, &BTreeSet::new()) {
+        // Who is moved goes on; who is stopped may wait long.
+        let stopped = |round: &mut Self| {
+            let moved = round.move_for(gang, &work, &demand, pool);
+            moved.or_else(|| round.evict_for(gang, &work, &demand, pool, &BTreeSet::new()))
+        };
+        if waits && let Some(count) = stopped(self) {
             return Err(Missed::new(Wait::Evicting { members: count }));
         }
         let engine = self.table.pool(pool).expect("work was made for it");
@@ -473,88 +378,6 @@ impl<'a> Round<'a> {
     fn basis(&self, works: &[WorkId]) -> Basis {
         let gangs = works.iter().filter_map(|id| self.table.parts().get(id)).map(|part| self.world.gang(part.gang));
         gangs.map(|gang| gang.run_basis).max().unwrap_or_default()
-    }
-
-    /// Whether anybody in the pool could have a right to stop somebody.
-    fn may_evict(&mut self, pool: &str) -> bool {
-        if let Some(known) = self.may_evict.get(pool) {
-            return *known;
-        }
-        let world = self.world;
-        let preempts = world.pools.iter().any(|one| one.name == pool && one.preemption);
-        let promised = || world.queues.iter().any(|queue| queue.pool == pool && !queue.guaranteed.is_empty());
-        let may = preempts || promised() || self.table.parts().values().any(|part| part.spare);
-        self.may_evict.insert(pool.to_owned(), may);
-        may
-    }
-
-    /// Stops others so that the work has room, where there is a right to it, and keeps the room
-    /// for it. `first` are to be stopped in any case. Answers how many members are stopped.
-    fn evict_for(&mut self, gang: &'a Gang, work: &Work, demand: &Demand, pool: &str, first: &BTreeSet<WorkId>) -> Option<usize> {
-        if self.claims >= CLAIMS_MAX || self.claims_tried >= CLAIMS_TRIED_MAX || !self.may_evict(pool) {
-            return None;
-        }
-        self.claims_tried += 1;
-        let candidates = eviction::candidates(gang, demand, self.world, self.table, self.titles, |id, part| {
-            self.leaving.contains(&id) || self.given.contains(self.world.gang(part.gang).id.as_str())
-        });
-        if candidates.is_empty() && first.is_empty() && self.leaving.is_empty() {
-            return None;
-        }
-        let gone: BTreeSet<WorkId> = self.leaving.union(first).copied().collect();
-        let who: Vec<Candidate> = candidates.iter().map(|(candidate, _)| *candidate).filter(|one| !gone.contains(&one.work)).collect();
-        let engine = self.table.pool(pool)?;
-        let victims = engine.when_gone(&gone, |engine| if engine.fits(work) { Ok(Vec::new()) } else { engine.victims(work, &who) });
-        let mut victims: Vec<WorkId> = victims.ok()?;
-        victims.extend(first.iter().copied());
-        if victims.is_empty() {
-            // It only waits for those who leave anyway; that is no claim on them.
-            return None;
-        }
-        let causes: HashMap<WorkId, Cause> = candidates.iter().map(|(candidate, cause)| (candidate.work, *cause)).collect();
-        let all: BTreeSet<WorkId> = gone.iter().chain(&victims).copied().collect();
-        let engine = self.table.pool(pool)?;
-        if !engine.claim(work, &all) {
-            return None;
-        }
-        self.claims += 1;
-        self.holders.insert(work.id, &gang.id);
-        let before = std::mem::replace(&mut self.leaving, all);
-        let mut count = 0;
-        let mut whole: BTreeSet<usize> = BTreeSet::new();
-        for id in &victims {
-            whole.extend(self.table.parts().get(id).filter(|part| !part.spare).map(|part| part.gang));
-        }
-        let touched: BTreeSet<usize> = victims.iter().filter_map(|id| Some(self.table.parts().get(id)?.gang)).collect();
-        let mut touched: Vec<usize> = touched.into_iter().collect();
-        touched.sort_by_key(|place| &self.world.gang(*place).id);
-        for place in touched {
-            let mut stopped: Option<(Vec<String>, Cause, Demand)> = None;
-            for id in self.world.kept(place).parts() {
-                // With its needed members a gang gives up those beyond.
-                let Some(part) = self.table.parts().get(id) else { continue };
-                if before.contains(id) || !(victims.contains(id) || whole.contains(&place)) {
-                    continue;
-                }
-                let cause = causes.get(id).copied().unwrap_or(Cause::Reclaimed);
-                let entry = stopped.get_or_insert_with(|| (Vec::new(), cause, Demand::default()));
-                entry.0.extend(part.members.iter().cloned());
-                entry.1 = if whole.contains(&place) && part.spare { entry.1 } else { cause };
-                entry.2.add(&part.size);
-                self.leaving.insert(*id);
-            }
-            let Some((members, cause, size)) = stopped else { continue };
-            let victim = self.world.gang(place);
-            count += members.len();
-            self.titles.release(pool, victim, &size, whole.contains(&place));
-            if whole.contains(&place) {
-                self.stopped.insert(place, &gang.id);
-            }
-            let (gang, claimant) = (victim.id.clone(), gang.id.clone());
-            self.plan.evictions.push(Eviction { gang, members, whole: whole.contains(&place), claimant, cause });
-        }
-        self.titles.charge(pool, gang, demand);
-        Some(count)
     }
 
     /// What is in the way beside room. What others have of a limit above the queue that they
@@ -585,39 +408,6 @@ impl<'a> Round<'a> {
             remedies = changes.into_iter().filter_map(|change| names.of_rule(change)).collect();
         }
         Box::new(Missed { wait: Wait::Ruled(rulings), start: None, remedies })
-    }
-
-    /// Work whose end gives the queue what it is promised of the limits above it.
-    fn reclaimed(&self, gang: &Gang, demand: &Demand) -> Option<BTreeSet<WorkId>> {
-        let queues = self.titles.queue_tree();
-        let own = self.titles.queue(gang)?;
-        let claim = match queues.claim(own, demand) {
-            Ok(claim) if !claim.takings.is_empty() => claim,
-            Ok(_) | Err(NoClaim::BeyondGuarantee { .. } | NoClaim::Overpromised { .. }) => return None,
-        };
-        let candidates = eviction::candidates(gang, demand, self.world, self.table, self.titles, |id, part| {
-            self.leaving.contains(&id) || self.given.contains(self.world.gang(part.gang).id.as_str())
-        });
-        let mut first = BTreeSet::new();
-        for taking in claim.takings {
-            let mut left = taking.amount;
-            for (candidate, _) in &candidates {
-                let part = &self.table.parts()[&candidate.work];
-                let victim = self.world.gang(part.gang);
-                if left <= 0 || self.titles.queue(victim) != Some(taking.queue) {
-                    continue;
-                }
-                let size = part.size.get(taking.resource);
-                if size > 0 {
-                    left -= size;
-                    first.insert(candidate.work);
-                }
-            }
-            if left > 0 {
-                return None;
-            }
-        }
-        Some(first)
     }
 
     fn ruling(&self, gang: &Gang, blocker: &Blocker) -> Option<Ruling> {
@@ -736,117 +526,6 @@ impl<'a> Round<'a> {
             self.given_out.push((place, requests[member]));
             self.plan.binds.push(Bind { gang: gang.id.clone(), member: member.to_owned(), node, cards });
         }
-    }
-
-    /// Why work has no room. Of what asks for the same one speaks for all, as long as nothing is
-    /// given or kept in between.
-    fn reason_of(&mut self, gang: &'a Gang, members: &[&'a Member], work: &Work, pool: &str) -> Wait {
-        let engine = self.table.pool(pool).expect("work was made for it");
-        let stamp = (self.plan.binds.len(), self.plan.evictions.len(), engine.reservations().len());
-        let key = (pool.to_owned(), work.sets.clone(), work.topology);
-        if let Some((at, wait)) = self.reasons.get(&key)
-            && *at == stamp
-        {
-            return wait.clone();
-        }
-        let ahead = engine.held_by(work).and_then(|holder| self.holders.get(&holder).copied());
-        let clean = ahead.is_none() && self.plan.binds.is_empty();
-        let known = if clean { self.memory.reasons.get(&key).cloned() } else { None };
-        let wait = known.unwrap_or_else(|| self.reason(gang, members, pool, ahead));
-        // That one names a member.
-        if !matches!(wait, Wait::NoMatchingNode { .. }) {
-            // What is kept for others, which changes with time, counts in which card comes nearest.
-            if clean && !matches!(wait, Wait::NoCard(_)) {
-                self.memory.reasons.insert(key.clone(), wait.clone());
-            }
-            self.reasons.insert(key, (stamp, wait.clone()));
-        }
-        wait
-    }
-
-    /// Whether somebody has this node alone, or was just given it.
-    fn is_closed(&self, node: &Node) -> bool {
-        let whole = |gang: &Gang| self.table.takes_whole_nodes(&gang.queue);
-        let given = || self.plan.binds.iter().filter(|bind| bind.node == node.name).filter_map(|bind| self.world.slot(&bind.gang));
-        self.table.gives_whole_nodes() && self.table.gangs_on(&node.name).chain(given()).any(|slot| whole(self.world.gang(slot)))
-    }
-
-    /// What is free for members of a gang, where it is not what all others do not ask for: nothing of a node that
-    /// somebody has alone, and what those leave who share processors. `None` where no queue has its own way.
-    fn free_for(&mut self, gang: &Gang, pool: &str) -> Option<Vec<Amounts>> {
-        if self.table.is_plain() {
-            return None;
-        }
-        let sharing = self.world.slot(&gang.id).map_or_else(Sharing::default, |slot| self.table.sharing(slot, gang));
-        let mut free = self.free.clone();
-        for (node, cores) in self.table.cores_beside(pool, sharing) {
-            free[self.nodes.partition_point(|other| other.name < node)].insert(CPU.to_owned(), Milli::from(cores));
-        }
-        for place in (0..free.len()).filter(|place| self.nodes[*place].pool == pool && self.is_closed(self.nodes[*place])) {
-            free[place].clear();
-        }
-        Some(free)
-    }
-
-    /// Why these members have no place.
-    fn reason(&mut self, gang: &Gang, members: &[&Member], pool: &str, ahead: Option<&str>) -> Wait {
-        if let Some(ahead) = ahead {
-            return Wait::BehindOthers { ahead: ahead.to_owned() };
-        }
-        let free = self.free_for(gang, pool);
-        let nodes = &self.nodes;
-        let in_pool = |place: usize| nodes[place].pool == pool;
-        let usable = |place: usize| in_pool(place) && nodes[place].ready && nodes[place].schedulable;
-        let now = Rooms { nodes, free: free.as_deref().unwrap_or(&self.free[..]) };
-        let empty = Rooms { nodes, free: &self.world.empty };
-        let classes = placement::classes(members, nodes, usable);
-        if self.table.takes_whole_nodes(&gang.queue) && placement::place(&classes, empty).is_ok() {
-            return Wait::NoEmptyNode { pool: pool.to_owned() };
-        }
-        let Err(stuck) = placement::place(&classes, now) else {
-            if let Some(lack) = members.iter().find_map(|member| self.table.no_card(pool, member)) {
-                return Wait::NoCard(lack);
-            }
-            let pool = pool.to_owned();
-            let alone = members.iter().filter(|member| member.alone).count();
-            if alone > 1 {
-                return Wait::TooFewNodes { pool, members: alone };
-            }
-            // Or one that the engine did not find within its bounds.
-            return if gang.topology.required.is_some() { Wait::NoDomain { pool } } else { Wait::NoArrangement { pool } };
-        };
-        let Err(stuck_on_empty) = placement::place(&classes, empty) else {
-            let shortage = shortage::find(&classes, now, &stuck, pool)
-                .expect("members that fit on empty nodes and not on these lack some resource on one of them");
-            return Wait::InsufficientResources(shortage);
-        };
-
-        // Less load would not help: the nodes themselves do not do.
-        let known = |place: usize| in_pool(place) && nodes[place].is_known();
-        let existing = placement::classes(members, nodes, known);
-        let pool = pool.to_owned();
-        // A node that has not said yet what it has may do.
-        let unknown = (0..nodes.len()).find(|place| in_pool(*place) && !known(*place));
-        let unknown = unknown.map(|place| nodes[place].name.clone());
-        if !(0..nodes.len()).any(known) {
-            return Wait::NoReadyNode { pool, node: unknown };
-        }
-        if let Some(class) = existing.iter().find(|class| class.suited.is_empty()) {
-            return Wait::NoMatchingNode { pool, member: class.member.id.clone() };
-        }
-        let stuck_on_existing = match placement::place(&existing, empty) {
-            Ok(placed) => {
-                let down = placed.iter().map(|(_, place)| *place).filter(|place| !usable(*place)).min();
-                return Wait::NoReadyNode { pool, node: down.map(|place| nodes[place].name.clone()) };
-            }
-            Err(_) if unknown.is_some() => return Wait::NoReadyNode { pool, node: unknown },
-            Err(stuck) => stuck,
-        };
-        // The nodes in use are too small; where none is in use, say so of those that are down.
-        let shortage = shortage::find(&classes, empty, &stuck_on_empty, &pool)
-            .or_else(|| shortage::find(&existing, empty, &stuck_on_existing, &pool))
-            .expect("every member suits some node, so one that fits nowhere lacks a resource there");
-        Wait::ExceedsCapacity(shortage)
     }
 }
 

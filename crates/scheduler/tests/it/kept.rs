@@ -1,14 +1,15 @@
 //! A planner that is kept from round to round, beside one that is made anew for each.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use fermion_scheduler::device::{Model, Profile};
 use fermion_scheduler::engine::Backfill;
 use fermion_scheduler::gang::Topology;
 use fermion_scheduler::queue::{JobOrder, Mode, OverSubscribe, State as QueueState};
 use fermion_scheduler::{
-    Amounts, CardHeld, CardPart, Gang, Member, MemberSet, PartSize, Past, PlacedMember, Plan, Planner, Pool, Queue, Snapshot, Subject,
-    Wait, Whom, plan_after,
+    Amounts, CardHeld, CardPart, Cause, Consolidation, Gang, Member, MemberSet, PartSize, Past, PlacedMember, Plan, Planner, Pool, Queue,
+    Snapshot, Subject, Wait, Whom, plan_after,
 };
 use proptest::prelude::*;
 
@@ -44,7 +45,7 @@ enum Event {
     Limit(usize, Option<i128>),
     Ceiling(usize, Option<i128>),
     Closes(usize),
-    Pool { preemption: bool, conservative: bool },
+    Pool { preemption: bool, conservative: bool, moves: bool },
 }
 
 /// Node of a pod, whether it is being stopped, and its cards.
@@ -53,6 +54,10 @@ type Seat = (String, bool, Vec<CardHeld>);
 impl Job {
     fn asks_to_share(&self) -> bool {
         self.pods.is_multiple_of(2)
+    }
+
+    fn member(&self, id: String) -> Member {
+        Member { id, requests: shape(self.shape), part: part(self.shape), ..Member::default() }
     }
 }
 
@@ -72,6 +77,8 @@ struct World {
     /// Of each queue.
     sharing: Vec<OverSubscribe>,
     claims: BTreeSet<String>,
+    /// Who was moved and has no place yet.
+    moved: BTreeSet<String>,
 }
 
 fn shape(number: usize) -> Amounts {
@@ -138,7 +145,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => (0..QUEUES, prop::option::of(3..9_i128)).prop_map(|(queue, limit)| Event::Limit(queue, limit)),
         1 => (0..3_usize, prop::option::of(1..9_i128)).prop_map(|(user, most)| Event::Ceiling(user, most)),
         1 => (0..QUEUES).prop_map(Event::Closes),
-        1 => any::<(bool, bool)>().prop_map(|(preemption, conservative)| Event::Pool { preemption, conservative }),
+        1 => any::<(bool, bool, bool)>().prop_map(|(preemption, conservative, moves)| Event::Pool { preemption, conservative, moves }),
     ]
 }
 
@@ -157,6 +164,7 @@ impl World {
             pool,
             sharing,
             claims: BTreeSet::new(),
+            moved: BTreeSet::new(),
             jobs,
         }
     }
@@ -186,7 +194,9 @@ impl World {
                     self.closed.insert(queue);
                 }
             }
-            Event::Pool { preemption, conservative } => {
+            Event::Pool { preemption, conservative, moves } => {
+                let consolidation = Consolidation { moves_max: 2, moves_left: 100, run_ms_min: 2000 };
+                self.pool.consolidation = moves.then_some(consolidation);
                 self.pool.preemption = preemption;
                 self.pool.backfill = if conservative { Backfill::Conservative } else { Backfill::Easy };
             }
@@ -206,9 +216,10 @@ impl World {
                     staying += usize::from(!leaving);
                     let leaves_at = leaving.then_some(now + 10);
                     let (requests, cards) = (shape(job.shape), cards.clone());
-                    placed.push(PlacedMember { id, node: node.clone(), requests, cards, spare, leaves_at });
+                    let again = self.pool.consolidation.map(|_| Arc::new(job.member(id.clone())));
+                    placed.push(PlacedMember { id, node: node.clone(), requests, cards, spare, again, leaves_at });
                 }
-                None => pending.push(Member { id, requests: shape(job.shape), part: part(job.shape), ..Member::default() }),
+                None => pending.push(job.member(id)),
             }
         }
         Gang {
@@ -224,7 +235,7 @@ impl World {
             urgent: job.urgent,
             oversubscribe: job.asks_to_share(),
             deadline_at: job.urgent.then_some(60_000),
-            claims: self.claims.contains(&job.id),
+            claims: self.claims.contains(&job.id) || self.moved.contains(&job.id),
             owner: Whom {
                 tenant: "acme".into(),
                 project: format!("lab{}", job.user % 2),
@@ -338,7 +349,10 @@ impl World {
                 self.pods[places[&eviction.gang]][pod_of(member)].as_mut().expect("only who runs is stopped").1 = true;
             }
         }
+        let moved = plan.evictions.iter().filter(|eviction| eviction.cause == Cause::Moved);
+        self.moved.extend(moved.map(|eviction| eviction.gang.clone()));
         for bind in &plan.binds {
+            self.moved.remove(&bind.gang);
             let job = places[&bind.gang];
             self.pods[job][pod_of(&bind.member)] = Some((bind.node.clone(), false, bind.cards.clone()));
             self.started_at[job] = now;

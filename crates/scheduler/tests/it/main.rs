@@ -7,6 +7,7 @@ mod engine;
 mod explain;
 mod faults;
 mod kept;
+mod moving;
 mod order;
 mod preemption;
 mod properties;

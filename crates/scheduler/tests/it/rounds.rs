@@ -1,11 +1,13 @@
 //! Round after round in a small world: what is decided is done, what is stopped comes back.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use fermion_scheduler::device::{Model, Profile};
 use fermion_scheduler::queue::OverSubscribe;
 use fermion_scheduler::{
-    Amounts, CardHeld, CardPart, Gang, Member, MemberSet, PartSize, PlacedMember, Plan, Pool, Queue, Snapshot, Subject, Wait, Whom, plan,
+    Amounts, CardHeld, CardPart, Cause, Consolidation, Gang, Member, MemberSet, PartSize, PlacedMember, Plan, Pool, Queue, Snapshot,
+    Subject, Wait, Whom, plan,
 };
 use proptest::prelude::*;
 
@@ -82,6 +84,8 @@ struct Rules {
     preemption: bool,
     /// Whether work of each queue has its nodes alone.
     alone: Vec<bool>,
+    /// How many gangs may be moved in all, if any may.
+    moves: Option<usize>,
 }
 
 /// Where a pod is.
@@ -94,10 +98,13 @@ struct Placed {
 }
 
 /// Where each pod of each job is.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 struct State {
     pods: Vec<Vec<Option<Placed>>>,
     claims: BTreeSet<usize>,
+    /// Who was moved and has no place yet.
+    moved: BTreeSet<usize>,
+    moves: usize,
 }
 
 fn jobs() -> impl Strategy<Value = Vec<Job>> {
@@ -123,12 +130,13 @@ fn rules() -> impl Strategy<Value = Rules> {
     let queue = (0..7_i128, prop::option::weighted(0.3, 6..12_i128), 0..3_u32);
     let ceilings = prop::collection::vec(prop::option::weighted(0.4, 2..9_i128), 2);
     let alone = prop::collection::vec(prop::bool::weighted(0.15), 3);
-    (1..4_usize, prop::collection::vec(queue, 3), ceilings, any::<bool>(), alone).prop_map(
-        |(nodes, mut queues, ceilings, preemption, alone)| {
+    let moves = prop::option::weighted(0.5, 1..8_usize);
+    (1..4_usize, prop::collection::vec(queue, 3), ceilings, any::<bool>(), alone, moves).prop_map(
+        |(nodes, mut queues, ceilings, preemption, alone, moves)| {
             for (guarantee, limit, _) in &mut queues {
                 *limit = limit.map(|limit| limit.max(*guarantee));
             }
-            Rules { nodes, queues, ceilings, preemption, alone }
+            Rules { nodes, queues, ceilings, preemption, alone, moves }
         },
     )
 }
@@ -158,6 +166,7 @@ fn snapshot(rules: &Rules, jobs: &[Job], state: &State, now: i64) -> Snapshot {
                     node: node.clone(),
                     requests: job.asks.requests(),
                     cards: cards.clone(),
+                    again: rules.moves.map(|_| Arc::new(job.asks.member(format!("j{index}-{number}")))),
                     spare: !leaving && placed.iter().filter(|one: &&PlacedMember| one.leaves_at.is_none()).count() as u32 >= job.min,
                     leaves_at: leaving.then_some(now + 10),
                 }),
@@ -176,14 +185,16 @@ fn snapshot(rules: &Rules, jobs: &[Job], state: &State, now: i64) -> Snapshot {
             sets: vec![MemberSet { name: "worker".into(), min: job.min, settled: staying, pending }],
             placed,
             preemptible: job.preemptible,
-            claims: state.claims.contains(&index),
+            claims: state.claims.contains(&index) || state.moved.contains(&index),
             owner: Whom { project: "lab".into(), user: format!("u{}", job.user), ..Whom::default() },
             ..Gang::default()
         });
     }
     let mut snapshot = Snapshot { queues: rules.queues.iter().enumerate().map(queue).collect(), nodes, gangs, now, ..Snapshot::default() };
     snapshot.models = vec![a100()];
-    snapshot.pools = vec![Pool { name: "local".into(), preemption: rules.preemption, ..Pool::default() }];
+    let moves = |most: usize| Consolidation { moves_max: 2, moves_left: most.saturating_sub(state.moves), run_ms_min: 0 };
+    let consolidation = rules.moves.map(moves);
+    snapshot.pools = vec![Pool { name: "local".into(), preemption: rules.preemption, consolidation, ..Pool::default() }];
     let ceilings = rules.ceilings.iter().enumerate().filter_map(|(user, most)| Some((Subject::Person(format!("u{user}")), card((*most)?))));
     snapshot.rules.ceilings = ceilings.collect();
     snapshot
@@ -205,7 +216,12 @@ fn apply(plan: &Plan, jobs: &[Job], state: &mut State) {
             state.pods[job_of(&eviction.gang)][pod_of(member)].as_mut().expect("only who runs is stopped").leaving = true;
         }
     }
+    for moved in plan.evictions.iter().filter(|eviction| eviction.cause == Cause::Moved) {
+        state.moved.insert(job_of(&moved.gang));
+        state.moves += 1;
+    }
     for bind in &plan.binds {
+        state.moved.remove(&job_of(&bind.gang));
         let pod = &mut state.pods[job_of(&bind.gang)][pod_of(&bind.member)];
         assert!(pod.is_none());
         *pod = Some(Placed { node: bind.node.clone(), cards: bind.cards.clone(), leaving: false });
@@ -269,11 +285,11 @@ proptest! {
     /// stopped and comes back cannot turn the wheel for ever.
     #[test]
     fn a_world_without_news_comes_to_rest(rules in rules(), jobs in jobs(), running in any::<u64>()) {
-        let mut state = State { pods: jobs.iter().map(|job| vec![None; job.pods as usize]).collect(), claims: BTreeSet::new() };
+        let mut state = State { pods: jobs.iter().map(|job| vec![None; job.pods as usize]).collect(), ..State::default() };
         // Some come first, and have the nodes to themselves.
         let first: Vec<usize> = (0..jobs.len()).filter(|index| running >> index & 1 == 1).collect();
         let begun: Vec<Job> = first.iter().map(|index| jobs[*index].clone()).collect();
-        let mut early = State { pods: first.iter().map(|index| state.pods[*index].clone()).collect(), claims: BTreeSet::new() };
+        let mut early = State { pods: first.iter().map(|index| state.pods[*index].clone()).collect(), ..State::default() };
         let mut now = 0;
         for _ in 0..3 {
             now += 1000;

@@ -201,7 +201,7 @@ proptest! {
         let mut view = View::new(copies.clone(), &Arc::new(Notify::new()));
         let mut keeper = Keeper::new(Counts::default());
         for _ in 0..world.rounds {
-            let news = view.update(Own { assumed: &assumed, evicted: &evicted, claims: &claims, now });
+            let news = view.update(Own { assumed: &assumed, evicted: &evicted, claims: &claims, moves: &Moves::new(), now });
             keeper.plan(view.scene(), &news, true);
             now = now.checked_add(jiff::SignedDuration::from_mins(10)).expect("in range");
         }
@@ -216,7 +216,7 @@ proptest! {
         for pod in pods {
             copies.pods.apply(pod);
         }
-        let own = Own { assumed: &assumed, evicted: &evicted, claims: &claims, now };
+        let own = Own { assumed: &assumed, evicted: &evicted, claims: &claims, moves: &Moves::new(), now };
         let news = view.update(own);
         let mut plan = keeper.plan(view.scene(), &news, false);
         if !plan.binds.is_empty() && view.has_demands() {

@@ -88,7 +88,14 @@ impl Controller {
                 *used.entry(on).or_default() += job.cards;
                 let spare = leaves_at.is_none() && staying >= job.min;
                 staying += usize::from(leaves_at.is_none());
-                placed.push(PlacedMember { id, node: format!("n{on}"), requests: card(job.cards), cards: Vec::new(), spare, leaves_at });
+                placed.push(PlacedMember {
+                    id,
+                    node: format!("n{on}"),
+                    requests: card(job.cards),
+                    spare,
+                    leaves_at,
+                    ..PlacedMember::default()
+                });
             }
             gangs.push(Gang {
                 id: format!("j{index}"),
