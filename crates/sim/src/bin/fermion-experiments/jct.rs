@@ -53,6 +53,8 @@ pub(crate) fn measure(arguments: &JctArguments, traces: &Path) -> Result<Report>
             report::orders(&setting, &jobs, &measured),
         ));
         sections.push((format!("{}: aims", setting.trace), report::aims(&setting, &jobs, &measured)));
+        let weights = report::weights(&jobs, setting.cards, &seeds);
+        sections.push((format!("{}: the mean against the far end, with estimates", setting.trace), weights));
         report::runs(&mut runs, &setting, &jobs, &measured);
     }
     Ok(Report { name: "sched-jct", made_up, sections, runs })

@@ -1,7 +1,7 @@
 //! Orders side by side on one trace, and what was aimed at.
 
 use super::peers::{PEERS, replay};
-use super::{Knowledge, Outcome, ours};
+use super::{Knowledge, Outcome, ours, weighted};
 use crate::statistics::{Summary, quantile};
 use crate::table::Table;
 use crate::trace::jobs::Job;
@@ -104,6 +104,22 @@ pub fn orders(setting: &Setting, jobs: &[Job], measured: &[Measured]) -> Table {
             format!("{:.0}", over_seeds(one, |outcome| outcome.makespan_s(jobs)).mean),
             format!("{:.0}", over_seeds(one, |outcome| outcome.preemptions as f64).mean),
         ]);
+    }
+    table
+}
+
+/// Weights of short work, from nearly the order of arrival on.
+const WEIGHTS: [f64; 6] = [0.125, 0.25, 0.5, 1.0, 2.0, 6.0];
+
+/// What the mean costs at the far end: ours with estimates, by how strongly short work is preferred.
+pub fn weights(jobs: &[Job], cards: u32, seeds: &[u64]) -> Table {
+    let mut table = Table::new(["weight of short work", "mean, s", "p99, s", "stops"]);
+    for weight in WEIGHTS {
+        let outcomes = seeds.iter().map(|&seed| weighted(jobs, cards, weight, seed)).collect();
+        let one = Measured { order: "ours", outcomes };
+        let figures = [mean_completion(&one, jobs), p99_completion(&one, jobs), over_seeds(&one, |outcome| outcome.preemptions as f64)];
+        let [mean, p99, stops] = figures.map(|figure| format!("{:.0}", figure.mean));
+        table.row([weight.to_string(), mean, p99, stops]);
     }
     table
 }
