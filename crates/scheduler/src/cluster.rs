@@ -9,13 +9,15 @@
 //! Invariants
 //! - A leaf of an up-to-date class is what [`Scorer::score`] and [`Node::room`] say of the
 //!   node now (held by a property test against a scan).
-//! - Equal scores go to the node that comes first by name.
+//! - A node that a request prefers goes before all others; equal scores go to the node that
+//!   comes first by name.
 
 use std::collections::HashMap;
 use std::ops::Range;
 
 use crate::device::{Device, Models};
 use crate::node::{Facts, Node, Seat};
+use crate::preference;
 use crate::request::Request;
 use crate::scoring::{Mix, Placement, Scorer};
 use crate::tournament::{Key, Tournament};
@@ -100,8 +102,8 @@ struct Class {
 #[derive(Clone, Debug)]
 struct Tree {
     tournament: Tournament,
-    /// Whether the constraints allow the node, by leaf.
-    allowed: Vec<bool>,
+    /// What the request thinks of the node, by leaf.
+    likings: Vec<Liking>,
     /// Log entries read.
     read: u64,
 }
@@ -260,7 +262,7 @@ impl Cluster {
         self.refresh(class);
         let tree = self.classes[class.0 as usize].tree.as_ref().expect("refreshed");
         let layout = self.layout.as_ref().expect("refreshed");
-        if self.scorer.placement() == Placement::Random {
+        if self.scorer.placement() == Placement::Random && self.classes[class.0 as usize].request.preferred.is_empty() {
             let run = within.cloned().unwrap_or(0..layout.order.len());
             let open = tree.tournament.total_in(&run);
             if open == 0 {
@@ -420,9 +422,9 @@ impl Cluster {
             let Some(node) = &self.nodes[id.place()] else { continue };
             let leaf = layout.leaf[id.place()] as usize;
             if self.facts_at[id.place()] > tree.read {
-                tree.allowed[leaf] = entry.request.constraints.allow(&node.facts.name, &node.facts.labels, &node.facts.taints);
+                tree.likings[leaf] = liking(&entry.request, &node.facts);
             }
-            let (key, count) = leaf_of(&self.scorer, &self.models, node, &entry.request, tree.allowed[leaf], layout.rank[id.place()]);
+            let (key, count) = leaf_of(&self.scorer, &self.models, node, &entry.request, tree.likings[leaf], layout.rank[id.place()]);
             tree.tournament.set(leaf, key, count);
         }
         tree.read = now;
@@ -442,39 +444,41 @@ impl Cluster {
         let layout = self.layout.as_ref().expect("laid out before");
         let request = &self.classes[class.0 as usize].request;
         let at = |id: &NodeId| self.nodes[id.place()].as_ref().expect("the layout holds nodes that are there");
-        let allowed: Vec<bool> = layout
-            .order
-            .iter()
-            .map(|id| {
-                let facts = &at(id).facts;
-                request.constraints.allow(&facts.name, &facts.labels, &facts.taints)
-            })
-            .collect();
+        let likings: Vec<Liking> = layout.order.iter().map(|id| liking(request, &at(id).facts)).collect();
         let keys = layout
             .order
             .iter()
-            .zip(&allowed)
-            .map(|(id, allowed)| leaf_of(&self.scorer, &self.models, at(id), request, *allowed, layout.rank[id.place()]));
+            .zip(&likings)
+            .map(|(id, liking)| leaf_of(&self.scorer, &self.models, at(id), request, *liking, layout.rank[id.place()]));
         let tournament = Tournament::new(keys);
-        self.classes[class.0 as usize].tree = Some(Tree { tournament, allowed, read: now });
+        self.classes[class.0 as usize].tree = Some(Tree { tournament, likings, read: now });
     }
 }
 
-/// Key and room of a node for a request. The key is the score above the rank by name, the
-/// first name the highest.
-fn leaf_of(scorer: &Scorer, models: &Models, node: &Node, request: &Request, allowed: bool, rank: u32) -> (Key, u32) {
-    if !allowed || !node.facts.open {
-        return (0, 0);
-    }
+/// How much a request prefers a node; `None` where its constraints do not allow it.
+type Liking = Option<u16>;
+
+fn liking(request: &Request, facts: &Facts) -> Liking {
+    let allowed = request.constraints.allow(&facts.name, &facts.labels, &facts.taints);
+    allowed.then(|| preference::level(&request.preferred, &facts.labels, &facts.name))
+}
+
+/// Where the level of preference begins in a key.
+const LEVEL_SHIFT: u32 = 53;
+/// The highest score, by one, that leaves the level as it is. All policies stay below it.
+const SCORE_MAX: Key = (1 << (LEVEL_SHIFT - 32)) - 1;
+
+/// Key and room of a node for a request. The key is the level of preference above the score above
+/// the rank by name, the first name the highest.
+fn leaf_of(scorer: &Scorer, models: &Models, node: &Node, request: &Request, liking: Liking, rank: u32) -> (Key, u32) {
+    let Some(level) = liking.filter(|_| node.facts.open) else { return (0, 0) };
     let room = node.room(request, models, ROOM_MAX);
     if room == 0 {
         return (0, 0);
     }
-    if scorer.placement() == Placement::Random {
-        return (1, 1);
-    }
-    let score = Key::from(scorer.score(node, request, models)) + 1;
-    (score << 32 | Key::from(u32::MAX - rank), room)
+    let score = (Key::from(scorer.score(node, request, models)) + 1).min(SCORE_MAX);
+    let key = Key::from(level) << LEVEL_SHIFT | score << 32 | Key::from(u32::MAX - rank);
+    (key, if scorer.placement() == Placement::Random { 1 } else { room })
 }
 
 /// What the counter behind random numbers grows by.

@@ -2,7 +2,7 @@
 //!
 //! Two layers that do not know each other, and one that joins them:
 //! - *Place*: [`cluster`] has nodes, their cards and an index over both; [`scoring`] says which
-//!   node is best; [`gang`] seats members together; [`engine`] adds time: reservations and
+//!   node is best, after what members [prefer](preference) themselves; [`gang`] seats members together; [`engine`] adds time: reservations and
 //!   backfilling; [`preemption`], [`consolidation`], [`elastic`] and [`quarantine`] change what
 //!   runs; [`explain`] tries what would let a gang start.
 //! - *Title*: [`queue`] has the tree of queues with guarantees and borrowing; [`quota`],
@@ -48,6 +48,7 @@ pub mod plan;
 pub mod planner;
 pub mod policy;
 pub mod preemption;
+pub mod preference;
 pub mod quarantine;
 pub mod queue;
 pub mod quota;
@@ -66,6 +67,7 @@ pub mod window;
 pub use cards::{CardHeld, CardPart, CardsAsked, NoCard, PartSize};
 pub use plan::{Bind, Cause, Eviction, Plan, Remedy, Ruling, Start, Wait, Waiting, plan, plan_after};
 pub use planner::Planner;
+pub use preference::Preferred;
 pub use rules::{Rules, Subject, Whom};
 pub use shortage::{Place, Shortage};
 pub use snapshot::{

@@ -36,7 +36,7 @@ fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
         && toleration.effect.is_none_or(|effect| effect == taint.effect)
 }
 
-fn holds(term: &Term, labels: &Labels, name: &str) -> bool {
+pub(crate) fn holds(term: &Term, labels: &Labels, name: &str) -> bool {
     if term.labels.is_empty() && term.names.is_empty() {
         return false;
     }

@@ -89,6 +89,7 @@ pub(crate) fn same(a: &Member, b: &Member) -> bool {
         && a.node_selector == b.node_selector
         && a.tolerations == b.tolerations
         && a.affinity == b.affinity
+        && a.preferred == b.preferred
         && a.alone == b.alone
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::device::{DeviceRequest, Each, WHOLE};
 use crate::matching;
+use crate::preference::Preferred;
 use crate::resource::Demand;
 use crate::sharing::Sharing;
 use crate::snapshot::{Taint, Term, Toleration};
@@ -15,6 +16,8 @@ pub struct Request {
     pub demand: Demand,
     pub devices: Option<DeviceRequest>,
     pub constraints: Constraints,
+    /// Decides among the nodes that the constraints allow, before any score.
+    pub preferred: Vec<Preferred>,
     pub sharing: Sharing,
 }
 

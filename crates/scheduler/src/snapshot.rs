@@ -8,6 +8,7 @@ use crate::device::Model;
 use crate::engine::Backfill;
 use crate::environment::Environment;
 use crate::gang::Topology;
+use crate::preference::Preferred;
 use crate::queue::{Access, JobOrder, OverSubscribe, State};
 use crate::rules::{Rules, Whom};
 use crate::scoring::Placement;
@@ -277,6 +278,8 @@ pub struct Member {
     pub tolerations: Vec<Toleration>,
     /// Required node affinity: one of these terms must hold; an empty list asks nothing.
     pub affinity: Vec<Term>,
+    /// What it would rather have of its node; decides among nodes that suit it.
+    pub preferred: Vec<Preferred>,
     /// Whether it shares its node with no other such member of its gang.
     pub alone: bool,
 }

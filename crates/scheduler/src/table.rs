@@ -401,7 +401,8 @@ impl Table {
             tolerations: member.tolerations.clone(),
         };
         let devices = cards::asked(member, &self.models);
-        Request { demand: self.demand(&member.requests), devices, constraints, sharing: Sharing::Own }
+        let preferred = member.preferred.clone();
+        Request { demand: self.demand(&member.requests), devices, constraints, preferred, sharing: Sharing::Own }
     }
 
     /// How the members of a gang share processors, by the mode of its queue.

@@ -3,9 +3,11 @@
 use fermion_scheduler::cluster::{ClassId, Cluster, NodeId};
 use fermion_scheduler::device::{Device, DeviceRequest, Each, ModelSet, Profile, WHOLE};
 use fermion_scheduler::node::{Facts, Seat};
+use fermion_scheduler::preference::level;
 use fermion_scheduler::request::{Constraints, Request};
 use fermion_scheduler::resource::ResourceId;
 use fermion_scheduler::scoring::{Mix, Placement, Scorer};
+use fermion_scheduler::{Operator, Preferred, Requirement, Term};
 use proptest::prelude::*;
 
 const POLICIES: [Placement; 7] = [
@@ -36,7 +38,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0_usize..20, any::<bool>()).prop_map(|(node, open)| Step::Open(node, open)),
         1 => (0_usize..20, 0_u8..5, any::<bool>()).prop_map(|(node, card, healthy)| Step::Sick(node, card, healthy)),
         1 => (0_usize..20, 1_i64..9).prop_map(|(node, cpu)| Step::Grow(node, cpu)),
-        8 => (0_usize..7, prop::option::of(0_usize..3)).prop_map(|(class, rack)| Step::Place { class, rack }),
+        8 => (0_usize..9, prop::option::of(0_usize..3)).prop_map(|(class, rack)| Step::Place { class, rack }),
         3 => (0_usize..40).prop_map(Step::End),
     ]
 }
@@ -47,6 +49,10 @@ fn requests() -> Vec<Request> {
     let cards = |models: ModelSet, count, each| Some(DeviceRequest { models, count, each });
     let second: ModelSet = [fermion_scheduler::device::ModelId(1)].into_iter().collect();
     let selector = [("rack".to_owned(), "1".to_owned())].into();
+    let in_rack = |weight, rack: &str| {
+        let labels = vec![Requirement { key: "rack".into(), operator: Operator::In, values: vec![rack.into()] }];
+        Preferred { weight, term: Term { labels, names: Vec::new() } }
+    };
     vec![
         of(1, None),
         of(1, cards(ModelSet::ANY, 1, Each::Whole)),
@@ -55,6 +61,8 @@ fn requests() -> Vec<Request> {
         of(1, cards(ModelSet::ANY, 2, Each::Share { compute: 600, memory_mib: 0 })),
         of(1, cards(ModelSet::ANY, 1, Each::Slice { profile: 0 })),
         Request { constraints: Constraints { selector, ..Constraints::default() }, ..of(1, None) },
+        Request { preferred: vec![in_rack(10, "1"), in_rack(-30, "0")], ..of(1, None) },
+        Request { preferred: vec![in_rack(3000, "0"), in_rack(5, "1")], ..of(1, cards(ModelSet::ANY, 1, Each::Whole)) },
     ]
 }
 
@@ -177,9 +185,26 @@ fn by_scan(cluster: &Cluster, request: &Request) -> (Option<String>, u32) {
     let with_room = open.iter().filter(|node| node.fits(request, &cluster.models));
     let best = with_room.min_by(|a, b| {
         let score = |node: &fermion_scheduler::node::Node| scorer.score(node, request, &cluster.models);
-        score(b).cmp(&score(a)).then_with(|| a.facts.name.cmp(&b.facts.name))
+        let level = |node: &fermion_scheduler::node::Node| level(&request.preferred, &node.facts.labels, &node.facts.name);
+        level(b).cmp(&level(a)).then_with(|| score(b).cmp(&score(a))).then_with(|| a.facts.name.cmp(&b.facts.name))
     });
     (best.map(|node| node.facts.name.clone()), room)
+}
+
+#[test]
+fn a_random_choice_is_made_among_what_is_preferred_alone() {
+    let mut cluster = empty(Placement::Random);
+    for number in 0..6 {
+        cluster.add(facts(number, 4, number as u8 % 3), Vec::new());
+    }
+    let class: ClassId = cluster.class(&requests()[7]);
+    for _ in 0..8 {
+        let id = cluster.best(class, None).expect("all have room");
+        assert_eq!(cluster.node(id).expect("it is there").facts.labels["rack"], "1");
+        cluster.take(class, id);
+    }
+    let id = cluster.best(class, None).expect("others have room");
+    assert_eq!(cluster.node(id).expect("it is there").facts.labels["rack"], "2", "rack 1 is full, and rack 0 is the last");
 }
 
 #[test]

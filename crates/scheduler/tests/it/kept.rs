@@ -8,8 +8,8 @@ use fermion_scheduler::engine::Backfill;
 use fermion_scheduler::gang::Topology;
 use fermion_scheduler::queue::{JobOrder, Mode, OverSubscribe, State as QueueState};
 use fermion_scheduler::{
-    Amounts, CardHeld, CardPart, Cause, Consolidation, Gang, Member, MemberSet, PartSize, Past, PlacedMember, Plan, Planner, Pool, Queue,
-    Snapshot, Subject, Wait, Whom, plan_after,
+    Amounts, CardHeld, CardPart, Cause, Consolidation, Gang, Member, MemberSet, Operator, PartSize, Past, PlacedMember, Plan, Planner,
+    Pool, Preferred, Queue, Requirement, Snapshot, Subject, Term, Wait, Whom, plan_after,
 };
 use proptest::prelude::*;
 
@@ -57,7 +57,14 @@ impl Job {
     }
 
     fn member(&self, id: String) -> Member {
-        Member { id, requests: shape(self.shape), part: part(self.shape), ..Member::default() }
+        Member { id, requests: shape(self.shape), part: part(self.shape), preferred: self.preferred(), ..Member::default() }
+    }
+
+    /// Some would rather have a marked node, and some rather not.
+    fn preferred(&self) -> Vec<Preferred> {
+        let weight = [0, 10, -10][self.user];
+        let labels = vec![Requirement { key: "marked".into(), operator: Operator::Exists, values: Vec::new() }];
+        if weight == 0 { Vec::new() } else { vec![Preferred { weight, term: Term { labels, names: Vec::new() } }] }
     }
 }
 

@@ -10,6 +10,7 @@ mod kept;
 mod moving;
 mod order;
 mod preemption;
+mod preference;
 mod properties;
 mod rounds;
 mod sharing;
