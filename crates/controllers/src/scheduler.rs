@@ -16,6 +16,7 @@ mod rules;
 mod run_times;
 mod sentence;
 mod snapshot;
+mod spread;
 mod suggestion;
 mod telling;
 mod totals;
@@ -535,7 +536,7 @@ impl Runner {
             if !self.telling.may_be_due(uid, shown, sentence::code(&waiting.wait)) {
                 continue;
             }
-            let words = Some(sentence::waiting(waiting, &scene.troubles));
+            let words = Some(sentence::waiting(waiting, &scene.troubles, spread::story(scene, &waiting.gang).as_deref()));
             if self.telling.is_due(uid, shown, words.as_ref()) {
                 let shown = shown.cloned();
                 writes.push((workload, shown, words));
@@ -577,7 +578,8 @@ impl Runner {
                 if self.assumed.contains_key(uid) || !self.telling.may_pod_be_due(uid) {
                     continue;
                 }
-                let message: &String = message.get_or_insert_with(|| sentence::sentence(&waiting.wait, &waiting.queue, &scene.troubles));
+                let message: &String = message
+                    .get_or_insert_with(|| sentence::whole(waiting, &scene.troubles, spread::story(scene, &waiting.gang).as_deref()));
                 let Some(conditions) = unscheduled(pod, message, now) else { continue };
                 if self.telling.is_pod_due(uid) {
                     writes.push((Arc::clone(pod), conditions));

@@ -115,6 +115,9 @@ pub enum Wait {
     NoCard(NoCard),
     /// There is room, but not in one domain of the level that it must be in.
     NoDomain { pool: String },
+    /// There is room, but its members would not be spread there as they must be. Only those see it who know
+    /// how that is: no plan says it.
+    NotSpread { pool: String },
     /// There is room, but too few nodes have some: so many of its members want one of their own.
     TooFewNodes { pool: String, members: usize },
     /// It is to have its nodes to itself, and others are on all that would do.

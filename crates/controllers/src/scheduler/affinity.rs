@@ -8,28 +8,29 @@
 //!
 //! Meaning of the parts:
 //! <https://kubernetes.io/docs/concepts/scheduling-eviction/assign-pod-node/#inter-pod-affinity-and-anti-affinity>.
-//! Preferred terms are not looked at.
+//! Preferred terms and the spreading over domains are in [`super::spread`].
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use fermion_api::pod;
-use fermion_scheduler::{Operator, Plan, Requirement, Wait, Waiting};
+use fermion_scheduler::{Bind, Operator, Plan, Requirement, Wait, Waiting};
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod, PodAffinityTerm};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::ResourceExt as _;
 use kube::core::{Selector, SelectorExt as _};
 
 use super::snapshot::Scene;
+use super::spread::{self, Bound, Spreading};
 
 /// The label whose values are single nodes.
 const HOSTNAME: &str = "kubernetes.io/hostname";
 
-type Labels = BTreeMap<String, String>;
+pub(super) type Labels = BTreeMap<String, String>;
 
 /// A term of a pod, ready to be held against other pods.
-struct Term {
-    key: String,
+pub(super) struct Term {
+    pub key: String,
     /// None selects no pod.
     pods: Option<Selector>,
     /// The namespaces it names; the pod's own where it names none.
@@ -57,22 +58,29 @@ impl Terms {
 
 impl Term {
     fn of(term: &PodAffinityTerm, pod: &Pod) -> Self {
+        Self::settled(&settled(term, pod), &pod.namespace().unwrap_or_default())
+    }
+
+    /// Of a term that has no label keys left, of a pod of this namespace.
+    pub(super) fn settled(term: &PodAffinityTerm, namespace: &str) -> Self {
         let names: BTreeSet<String> = term.namespaces.iter().flatten().cloned().collect();
         let own = names.is_empty() && term.namespace_selector.is_none();
         Self {
             key: term.topology_key.clone(),
-            pods: term.label_selector.as_ref().and_then(|selector| selector_of(&with_own_labels(selector, term, pod))),
-            names: if own { pod.namespace().into_iter().collect() } else { names },
+            pods: term.label_selector.as_ref().and_then(selector_of),
+            names: if own { BTreeSet::from([namespace.to_owned()]) } else { names },
             namespaces: term.namespace_selector.as_ref().and_then(selector_of),
         }
     }
 
-    fn selects(&self, pod: &Pod, namespaces: &HashMap<&str, &Labels>) -> bool {
-        let namespace = pod.namespace().unwrap_or_default();
-        let none = Labels::new();
-        let labels = namespaces.get(namespace.as_str()).copied().unwrap_or(&none);
-        let there = self.names.contains(&namespace) || self.namespaces.as_ref().is_some_and(|selector| selector.matches(labels));
-        there && self.pods.as_ref().is_some_and(|selector| selector.matches(pod.labels()))
+    /// Whether it selects a pod of this namespace with these labels.
+    pub(super) fn selects(&self, namespace: &str, labels: &Labels, namespaces: &HashMap<&str, &Labels>) -> bool {
+        let there = || {
+            let of_namespace = namespaces.get(namespace).copied();
+            let selected = |selector: &Selector| selector.matches(of_namespace.unwrap_or(&Labels::new()));
+            self.names.contains(namespace) || self.namespaces.as_ref().is_some_and(selected)
+        };
+        self.pods.as_ref().is_some_and(|selector| selector.matches(labels)) && there()
     }
 
     /// Whether it selects pods such as the one whose term it is. A selector of namespaces is taken to
@@ -86,6 +94,16 @@ impl Term {
 /// Admission refuses a selector that cannot be read; one that slips through selects nothing.
 fn selector_of(selector: &LabelSelector) -> Option<Selector> {
     Selector::try_from(selector.clone()).ok()
+}
+
+/// A term in which `matchLabelKeys` and `mismatchLabelKeys` have become part of the selector.
+pub(super) fn settled(term: &PodAffinityTerm, pod: &Pod) -> PodAffinityTerm {
+    PodAffinityTerm {
+        label_selector: term.label_selector.as_ref().map(|selector| with_own_labels(selector, term, pod)),
+        match_label_keys: None,
+        mismatch_label_keys: None,
+        ..term.clone()
+    }
 }
 
 /// The selector with what `matchLabelKeys` and `mismatchLabelKeys` add from the pod's own labels.
@@ -107,9 +125,14 @@ fn with_own_labels(selector: &LabelSelector, term: &PodAffinityTerm, pod: &Pod) 
     selector
 }
 
+/// Labels of namespaces by their names.
+pub(super) fn by_name(namespaces: &[Arc<Namespace>]) -> HashMap<&str, &Labels> {
+    namespaces.iter().filter_map(|each| Some((each.metadata.name.as_deref()?, each.labels()))).collect()
+}
+
 /// Whether a pod demands something of those around it.
 pub(super) fn demands(pod: &Pod) -> bool {
-    !pod::ended(pod) && Terms::of(pod).is_some()
+    !pod::ended(pod) && (Terms::of(pod).is_some() || spread::depends(pod))
 }
 
 /// The pods that have a node, and the nodes.
@@ -119,6 +142,8 @@ pub(super) struct Neighbours<'a> {
     standing: Vec<(&'a Pod, String)>,
     /// What those of them demand that keep others away, with the value of the term's key where they stand.
     guarded: Vec<(Term, String)>,
+    /// If a pod that waits is to be spread, or prefers to be near others.
+    pub spreading: Option<Spreading<'a>>,
 }
 
 impl<'a> Neighbours<'a> {
@@ -127,15 +152,17 @@ impl<'a> Neighbours<'a> {
         nodes: &'a [Arc<Node>],
         namespaces: &'a [Arc<Namespace>],
         pods: impl Iterator<Item = (&'a Pod, Option<&'a str>)> + Clone,
+        spreading: Option<Spreading<'a>>,
     ) -> Option<Self> {
-        if !pods.clone().any(|(pod, _)| Terms::of(pod).is_some()) {
+        if spreading.is_none() && !pods.clone().any(|(pod, _)| Terms::of(pod).is_some()) {
             return None;
         }
         let mut all = Self {
             nodes: nodes.iter().map(|node| (node.name_any(), node.labels())).collect(),
-            namespaces: namespaces.iter().filter_map(|each| Some((each.metadata.name.as_deref()?, each.labels()))).collect(),
+            namespaces: by_name(namespaces),
             standing: Vec::new(),
             guarded: Vec::new(),
+            spreading,
         };
         for (pod, node) in pods {
             if let Some(node) = node {
@@ -156,13 +183,17 @@ impl<'a> Neighbours<'a> {
         self.standing.push((pod, node.to_owned()));
     }
 
+    fn selects(&self, term: &Term, pod: &Pod) -> bool {
+        term.selects(pod.namespace().as_deref().unwrap_or_default(), pod.labels(), &self.namespaces)
+    }
+
     fn value(&self, node: &str, key: &str) -> Option<&'a str> {
         self.nodes.get(node)?.get(key).map(String::as_str)
     }
 
     /// Domains in which pods stand that the term selects.
     fn domains(&self, term: &Term) -> BTreeSet<String> {
-        let selected = self.standing.iter().filter(|(pod, _)| term.selects(pod, &self.namespaces));
+        let selected = self.standing.iter().filter(|(pod, _)| self.selects(term, pod));
         selected.filter_map(|(_, node)| self.value(node, &term.key)).map(str::to_owned).collect()
     }
 
@@ -174,7 +205,7 @@ impl<'a> Neighbours<'a> {
             kept.entry(&term.key).or_default().extend(self.domains(term));
         }
         for (term, value) in &self.guarded {
-            if term.selects(pod, &self.namespaces) {
+            if self.selects(term, pod) {
                 kept.entry(&term.key).or_default().insert(value.clone());
             }
         }
@@ -186,7 +217,7 @@ impl<'a> Neighbours<'a> {
         let apart = kept.into_iter().filter(|(_, values)| !values.is_empty());
         let mut requirements: Vec<Requirement> = apart.map(|(key, values)| of(key, Operator::NotIn, values)).collect();
         // The first of pods that want to be near each other may stand anywhere.
-        let first = terms.near.iter().all(|term| term.selects(pod, &self.namespaces) && self.domains(term).is_empty());
+        let first = terms.near.iter().all(|term| self.selects(term, pod) && self.domains(term).is_empty());
         for term in &terms.near {
             let values = self.domains(term);
             // A node without the label is in no domain.
@@ -219,52 +250,111 @@ pub(super) fn gathers_by(pod: &Pod) -> Option<String> {
     Terms::of(pod)?.near.iter().find(|term| term.selects_its_like(pod)).map(|term| term.key.clone())
 }
 
-/// Takes gangs out of a plan whose members would stand near others, or apart from them, against what
-/// they or those demand; they wait for the next round.
+/// What is to become of a gang that a plan would bind.
+enum Verdict {
+    /// It stands from now on.
+    Stands,
+    /// It or others do not want to be near, or apart.
+    Averse,
+    /// Not spread as it must be, as long as no others stand elsewhere.
+    Crowded,
+}
+
+impl<'a> Neighbours<'a> {
+    /// Has the members of a gang on their nodes, if they may all be there.
+    fn admit(&mut self, members: &[Bound<'a, '_>]) -> Verdict {
+        let (standing, guarded) = (self.standing.len(), self.guarded.len());
+        let permitted = members.iter().all(|bound| {
+            let permitted = self.permits(bound.pod, bound.node);
+            self.stand(bound.pod, bound.node);
+            permitted
+        });
+        let spread = permitted && self.spreading.as_mut().is_none_or(|spreading| spreading.admit(members));
+        if spread {
+            return Verdict::Stands;
+        }
+        self.standing.truncate(standing);
+        self.guarded.truncate(guarded);
+        if permitted { Verdict::Crowded } else { Verdict::Averse }
+    }
+}
+
+/// Takes gangs out of a plan whose members would stand near others, or apart from them, or not spread,
+/// against what they or those demand; they wait for the next round. Of what a gang can be without only so
+/// much is taken as is in the way of its spreading.
 pub(super) fn together<'a>(scene: &'a Scene, mut around: Neighbours<'a>, plan: &mut Plan) {
-    let mut gangs: BTreeMap<&str, Vec<(&'a Pod, &str)>> = BTreeMap::new();
+    let binds = std::mem::take(&mut plan.binds);
+    let mut gangs: BTreeMap<&str, Vec<Bound<'_, '_>>> = BTreeMap::new();
     let mut order: Vec<&str> = Vec::new();
-    for bind in &plan.binds {
+    for bind in &binds {
         let Some(pod) = scene.members.get(&bind.member) else { continue };
         let gang = gangs.entry(&bind.gang).or_default();
         if gang.is_empty() {
             order.push(&bind.gang);
         }
-        gang.push((pod, &bind.node));
+        gang.push(Bound { pod, node: &bind.node, member: &bind.member, spread: scene.spreads.get(&bind.member) });
     }
     let mut ahead: Option<&str> = None;
     let mut refused: BTreeMap<String, Wait> = BTreeMap::new();
+    let mut crowded: Vec<&str> = Vec::new();
+    let pool = |gang: &str| scene.pool_of(gang).unwrap_or_default().to_owned();
     for gang in order {
-        let (standing, guarded) = (around.standing.len(), around.guarded.len());
-        let permitted = gangs[gang].iter().all(|(pod, node)| {
-            let permitted = around.permits(pod, node);
-            around.stand(pod, node);
-            permitted
-        });
-        if permitted {
-            ahead = Some(gang);
+        match around.admit(&gangs[gang]) {
+            Verdict::Stands => ahead = Some(gang),
+            Verdict::Crowded => crowded.push(gang),
+            Verdict::Averse => {
+                let wait = match ahead {
+                    Some(ahead) => Wait::BehindOthers { ahead: ahead.to_owned() },
+                    // Nobody went before it: its own members are in each other's way.
+                    None => Wait::NoDomain { pool: pool(gang) },
+                };
+                refused.insert(gang.to_owned(), wait);
+            }
+        }
+    }
+    // Who stands elsewhere by now leaves room for more.
+    loop {
+        let before = crowded.len();
+        crowded.retain(|gang| !matches!(around.admit(&gangs[gang]), Verdict::Stands));
+        if crowded.len() == before {
+            break;
+        }
+    }
+    let mut dropped: BTreeSet<&str> = BTreeSet::new();
+    for gang in crowded {
+        let needed = needed(scene, gang);
+        let mut members = gangs[gang].clone();
+        while let Some(spare) = around.spreading.as_mut().and_then(|spreading| spreading.in_the_way(&members, &needed)) {
+            dropped.insert(members.remove(spare).member);
+        }
+        if members.is_empty() || !matches!(around.admit(&members), Verdict::Stands) {
+            dropped.extend(gangs[gang].iter().map(|bound| bound.member));
+        }
+        refused.insert(gang.to_owned(), Wait::NotSpread { pool: pool(gang) });
+    }
+    let kept = |bind: &&Bind| {
+        let averse = refused.get(&bind.gang).is_some_and(|wait| !matches!(wait, Wait::NotSpread { .. }));
+        !averse && !dropped.contains(bind.member.as_str())
+    };
+    plan.binds = binds.iter().filter(kept).cloned().collect();
+    for (gang, wait) in refused {
+        if plan.waits.iter().any(|waiting| waiting.gang == gang) {
             continue;
         }
-        around.standing.truncate(standing);
-        around.guarded.truncate(guarded);
-        let wait = match ahead {
-            Some(ahead) => Wait::BehindOthers { ahead: ahead.to_owned() },
-            // Nobody went before it: its own members are in each other's way.
-            None => Wait::NoDomain { pool: scene.pool_of(gang).unwrap_or_default().to_owned() },
-        };
-        refused.insert(gang.to_owned(), wait);
-    }
-    plan.binds.retain(|bind| !refused.contains_key(&bind.gang));
-    for (gang, wait) in refused {
         let Some(queue) = scene.queue_of(&gang).map(str::to_owned) else { continue };
         let position = plan.waits.iter().filter(|waiting| waiting.queue == queue).count() as u32 + 1;
         plan.waits.push(Waiting { gang, queue, position, wait, start: None, remedies: Vec::new() });
     }
 }
 
+/// Members without which the gang is not to have any place.
+fn needed<'s>(scene: &'s Scene, gang: &str) -> BTreeSet<&'s str> {
+    let sets = scene.gangs.get(gang).into_iter().flat_map(|gang| &gang.sets);
+    sets.flat_map(|set| set.pending.iter().take(set.needed())).map(|member| member.id.as_str()).collect()
+}
+
 #[cfg(test)]
 mod tests {
-    use fermion_scheduler::Bind;
     use fermion_scheduler::Gang;
     use serde_json::{Value, json};
 
@@ -302,7 +392,7 @@ mod tests {
     fn places(pod: &Pod, standing: &[(&Pod, &'static str)]) -> Vec<&'static str> {
         let nodes = nodes();
         let all = standing.iter().map(|(pod, node)| (*pod, Some(*node))).chain([(pod, None)]);
-        let Some(around) = Neighbours::of(&nodes, &[], all) else { return vec!["a1", "a2", "b1"] };
+        let Some(around) = Neighbours::of(&nodes, &[], all, None) else { return vec!["a1", "a2", "b1"] };
         ["a1", "a2", "b1"].into_iter().filter(|node| around.permits(pod, node)).collect()
     }
 
@@ -372,7 +462,7 @@ mod tests {
         let scene = Scene { gangs, members, ..Scene::default() };
         let bind = |name: &str, node: &str| Bind { gang: name.into(), member: name.into(), node: node.into(), cards: Vec::new() };
         let mut plan = Plan { binds: vec![bind("one", "a1"), bind("two", "a2"), bind("three", "b1")], ..Plan::default() };
-        let around = Neighbours::of(&nodes, &[], pods.iter().map(|pod| (pod, None))).expect("they demand something");
+        let around = Neighbours::of(&nodes, &[], pods.iter().map(|pod| (pod, None)), None).expect("they demand something");
         together(&scene, around, &mut plan);
         assert_eq!(plan.binds, [bind("one", "a1"), bind("three", "b1")]);
         let [waiting] = &plan.waits[..] else { panic!("{:?}", plan.waits) };

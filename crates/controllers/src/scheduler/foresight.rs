@@ -22,7 +22,7 @@ use super::moving::{self, Moves};
 use super::run_times::RunTimes;
 use super::snapshot::{self, Assumed, Scene, Sight};
 use super::view::{Copies, Own, Ruled};
-use super::{RulingCaches, affinity, claims_told, past, sentence};
+use super::{RulingCaches, affinity, claims_told, past, sentence, spread};
 use crate::cache::Cache;
 use crate::error::Error;
 use crate::workload::workload_of;
@@ -129,7 +129,7 @@ pub(crate) fn foresee(copies: &Copies, known: &Known, tried: &Tried, now: Timest
     Foreseen {
         queue: scene.queue_of(&gang).map(str::to_owned),
         placed: plan.binds.iter().filter(|bind| bind.gang == gang).count(),
-        waiting: waiting.map(|waiting| sentence::waiting(waiting, &scene.troubles)),
+        waiting: waiting.map(|waiting| sentence::waiting(waiting, &scene.troubles, spread::story(&scene, &gang).as_deref())),
     }
 }
 

@@ -14,8 +14,8 @@ use super::suggestion;
 /// What nodes that are not ready say of it, by their names.
 pub(super) type Troubles = HashMap<String, String>;
 
-/// What the status of a waiting Workload says.
-pub(super) fn waiting(waiting: &plan::Waiting, troubles: &Troubles) -> Waiting {
+/// What the status of a waiting Workload says. `spread` is what its constraints of spreading leave it.
+pub(super) fn waiting(waiting: &plan::Waiting, troubles: &Troubles, spread: Option<&str>) -> Waiting {
     let shortage = match &waiting.wait {
         Wait::InsufficientResources(shortage) | Wait::ExceedsCapacity(shortage) => Some(shortage),
         Wait::QueueNotFound
@@ -27,6 +27,7 @@ pub(super) fn waiting(waiting: &plan::Waiting, troubles: &Troubles) -> Waiting {
         | Wait::NoCard(_)
         | Wait::NoEmptyNode { .. }
         | Wait::NoDomain { .. }
+        | Wait::NotSpread { .. }
         | Wait::TooFewNodes { .. }
         | Wait::Ruled(_)
         | Wait::Evicting { .. }
@@ -49,6 +50,7 @@ pub(super) fn waiting(waiting: &plan::Waiting, troubles: &Troubles) -> Waiting {
             Wait::NoMatchingNode { pool, .. }
             | Wait::NoArrangement { pool }
             | Wait::NoDomain { pool }
+            | Wait::NotSpread { pool }
             | Wait::NoEmptyNode { pool }
             | Wait::TooFewNodes { pool, .. },
             None,
@@ -59,7 +61,7 @@ pub(super) fn waiting(waiting: &plan::Waiting, troubles: &Troubles) -> Waiting {
     let start = waiting.start.filter(|start| start.known).and_then(|start| Timestamp::from_millisecond(start.at).ok());
     Waiting {
         reason: code(&waiting.wait).to_owned(),
-        message: sentence(&waiting.wait, &waiting.queue, troubles),
+        message: whole(waiting, troubles, spread),
         position: i32::try_from(waiting.position).unwrap_or(i32::MAX),
         missing: short.as_ref().map(|(resource, missing)| quantity::format(resource, *missing)),
         resource: short.map(|(resource, _)| resource),
@@ -84,7 +86,9 @@ pub(super) fn code(wait: &Wait) -> &'static str {
         Wait::NoMatchingNode { .. } => reason::NO_MATCHING_NODE,
         Wait::ExceedsCapacity(_) => reason::EXCEEDS_CAPACITY,
         Wait::InsufficientResources(_) => reason::INSUFFICIENT_RESOURCES,
-        Wait::NoArrangement { .. } | Wait::NoDomain { .. } | Wait::NoCard(_) | Wait::TooFewNodes { .. } => reason::INSUFFICIENT_RESOURCES,
+        Wait::NoArrangement { .. } | Wait::NoDomain { .. } | Wait::NotSpread { .. } | Wait::NoCard(_) | Wait::TooFewNodes { .. } => {
+            reason::INSUFFICIENT_RESOURCES
+        }
         Wait::NoEmptyNode { .. } => reason::NO_EMPTY_NODE,
         Wait::BehindOthers { .. } => reason::BEHIND_OTHERS,
         Wait::Evicting { .. } => reason::WAITING_FOR_EVICTIONS,
@@ -95,6 +99,27 @@ pub(super) fn code(wait: &Wait) -> &'static str {
             Some(Ruling::Ceiling { .. }) => reason::QUOTA_EXCEEDED,
             Some(Ruling::QueueLimit { .. }) | None => reason::QUEUE_LIMIT,
         },
+    }
+}
+
+/// The sentence, and what constraints of spreading leave to who lacks a place.
+pub(super) fn whole(waiting: &plan::Waiting, troubles: &Troubles, spread: Option<&str>) -> String {
+    let sentence = sentence(&waiting.wait, &waiting.queue, troubles);
+    match (spread, &waiting.wait) {
+        (
+            Some(spread),
+            Wait::NoReadyNode { .. }
+            | Wait::NoMatchingNode { .. }
+            | Wait::ExceedsCapacity(_)
+            | Wait::InsufficientResources(_)
+            | Wait::NoArrangement { .. }
+            | Wait::NoDomain { .. }
+            | Wait::NotSpread { .. }
+            | Wait::NoCard(_)
+            | Wait::TooFewNodes { .. }
+            | Wait::NoEmptyNode { .. },
+        ) => format!("{sentence}; {spread}"),
+        _ => sentence,
     }
 }
 
@@ -124,6 +149,11 @@ pub(super) fn sentence(wait: &Wait, queue: &str, troubles: &Troubles) -> String 
         Wait::NoDomain { pool } => {
             format!(
                 "pool `{pool}` has room for its pods, but not for all of them in one domain of the level that spec.scheduling.topology.required or their podAffinity names"
+            )
+        }
+        Wait::NotSpread { pool } => {
+            format!(
+                "pool `{pool}` has room for its pods, but where it has, their topologySpreadConstraints do not let all of them go at once"
             )
         }
         Wait::TooFewNodes { pool, members } => {
@@ -229,7 +259,7 @@ mod tests {
             let start = Some(plan::Start { at: 60_000, known, basis });
             let wait = Wait::Evicting { members: 1 };
             let told = plan::Waiting { gang: "n/w".into(), queue: "q".into(), position: 1, wait, start, remedies: Vec::new() };
-            let told = waiting(&told, &Troubles::new());
+            let told = waiting(&told, &Troubles::new(), None);
             (told.estimated_start.is_some(), told.estimate_basis)
         };
         assert_eq!(told(true, plan::Basis::Limit), (true, Some(EstimateBasis::TimeLimits)));
@@ -276,6 +306,7 @@ mod tests {
             Wait::NoArrangement { pool: "local".into() },
             Wait::NoEmptyNode { pool: "local".into() },
             Wait::NoDomain { pool: "local".into() },
+            Wait::NotSpread { pool: "local".into() },
             Wait::TooFewNodes { pool: "local".into(), members: 4 },
             no_card(CardsAsked::Whole(2), Some(CardsAsked::Whole(0))),
             no_card(CardsAsked::Whole(2), Some(CardsAsked::Whole(1))),

@@ -20,6 +20,7 @@ use super::cards::{self, Catalogue};
 use super::moving::Moves;
 use super::rules::{self, Owners, Ruling};
 use super::run_times::RunTimes;
+use super::spread::{self, Spread, Spreading};
 use crate::quarantine;
 use crate::workload::{is_member, pods, workload_of};
 
@@ -86,6 +87,8 @@ pub(super) struct Scene {
     pub members: BTreeMap<String, Arc<Pod>>,
     /// What nodes that are not ready say of it, by their names.
     pub troubles: HashMap<String, String>,
+    /// What pods that are to be spread may do, by member id.
+    pub spreads: BTreeMap<String, Spread>,
 }
 
 impl Scene {
@@ -236,7 +239,21 @@ impl Sight<'_> {
     /// Who stands where, if anybody minds.
     pub(super) fn neighbours(&self) -> Option<Neighbours<'_>> {
         let there = self.pods.iter().filter(|pod| !pod::ended(pod));
-        Neighbours::of(self.nodes, self.ruling.namespaces, there.map(|pod| (&**pod, self.node_of(pod))))
+        let waiting = self.pods.iter().filter(|pod| spread::depends(pod) && self.waits(pod)).count();
+        let spreading = (waiting > 0).then(|| self.spreading(waiting));
+        Neighbours::of(self.nodes, self.ruling.namespaces, there.map(|pod| (&**pod, self.node_of(pod))), spreading)
+    }
+
+    /// Nodes with what is free on them, and the pods that stay there.
+    fn spreading(&self, waiting: usize) -> Spreading<'_> {
+        let mut on_node: HashMap<&str, Vec<Held>> = HashMap::new();
+        for (node, held) in self.pods.iter().filter_map(|pod| self.held(pod)) {
+            on_node.entry(node).or_default().push(held);
+        }
+        let nodes = self.nodes.iter().map(|node| self.node(node, on_node.get(node.name_any().as_str()).into_iter().flatten())).collect();
+        let namespaces = affinity::by_name(self.ruling.namespaces);
+        let staying = self.pods.iter().filter(|pod| !pod::ended(pod) && self.leaves_at(pod).is_none());
+        Spreading::new(waiting, nodes, namespaces, staying.filter_map(|pod| Some((&**pod, self.node_of(pod)?))))
     }
 
     fn add_workload(&self, workload: &Arc<Workload>, members: &[&Arc<Pod>], around: Option<&Neighbours<'_>>, scene: &mut Scene) {
@@ -290,7 +307,7 @@ impl Sight<'_> {
                 scene.members.insert(id(&***pod), Arc::clone(pod));
             }
             let min = u32::try_from(pods::min_of(set)).unwrap_or(0);
-            let pending = pending.iter().map(|(_, pod)| self.member(pod, &spec.queue, around)).collect();
+            let pending = pending.iter().map(|(_, pod)| self.member(pod, &spec.queue, around, false, scene)).collect();
             sets.push(plan::MemberSet { name: set.name.clone(), min, settled, pending });
         }
         if placed.is_empty() && sets.iter().all(|set| set.pending.is_empty()) {
@@ -326,14 +343,15 @@ impl Sight<'_> {
 
     /// Adds a pod that belongs to no Workload, as a gang of one.
     fn add_bare(&self, pod: &Arc<Pod>, around: Option<&Neighbours<'_>>, scene: &mut Scene) {
-        let set =
-            plan::MemberSet { name: String::new(), min: 1, settled: 0, pending: vec![self.member(pod, &scene.bare_pods_queue, around)] };
+        let queue = scene.bare_pods_queue.clone();
+        let pending = vec![self.member(pod, &queue, around, true, scene)];
+        let set = plan::MemberSet { name: String::new(), min: 1, settled: 0, pending };
         let id = gang_of_pod(&pod.namespace().unwrap_or_default(), &pod.name_any());
         scene.members.insert(self::id(&**pod), Arc::clone(pod));
         let gang = plan::Gang {
             claims: self.claims.contains(&id),
             id: id.clone(),
-            queue: scene.bare_pods_queue.clone(),
+            queue,
             priority: pod.spec.as_ref().and_then(|spec| spec.priority).unwrap_or(0),
             created_at: created_at(&**pod),
             sets: vec![set],
@@ -343,13 +361,15 @@ impl Sight<'_> {
         scene.gangs.insert(id, Arc::new(gang));
     }
 
-    /// A queue with a resource group gives out the nodes of that group alone, which their label says.
-    fn member(&self, pod: &Pod, queue: &str, around: Option<&Neighbours<'_>>) -> plan::Member {
+    /// A queue with a resource group gives out the nodes of that group alone, which their label says. `alone`
+    /// says that the pod is all of its gang.
+    fn member(&self, pod: &Pod, queue: &str, around: Option<&Neighbours<'_>>, alone: bool, scene: &mut Scene) -> plan::Member {
         let spec = pod.spec.clone().unwrap_or_default();
         let (requests, part) = self.catalogue.asked(pod);
-        let demanded = around.map(|around| around.requirements(pod)).unwrap_or_default();
-        let group = self.queues.iter().find(|one| one.name_any() == queue).and_then(|queue| queue.spec.resource_group.clone());
-        let (affinity, tolerations) = (and(affinity(&spec), &demanded), tolerations(&spec));
+        let mut demanded = around.map(|around| around.requirements(pod)).unwrap_or_default();
+        let queue = self.queues.iter().find(|one| one.name_any() == queue);
+        let group = queue.and_then(|queue| queue.spec.resource_group.clone());
+        let (affinity, preferred, tolerations) = (affinity(&spec), preferred(&spec), tolerations(&spec));
         let mut node_selector = spec.node_selector.unwrap_or_default();
         if let Some(group) = group {
             // Who selects another one suits no node.
@@ -358,7 +378,17 @@ impl Sight<'_> {
                 node_selector.insert(labels::RESOURCE_GROUP.to_owned(), String::new());
             }
         }
-        plan::Member { id: id(pod), requests, part, affinity, alone: affinity::is_alone(pod), tolerations, node_selector }
+        let is_alone = affinity::is_alone(pod);
+        let mut member = plan::Member { id: id(pod), requests, part, affinity, preferred, alone: is_alone, tolerations, node_selector };
+        if let Some(spreading) = around.and_then(|around| around.spreading.as_ref()) {
+            let pool = queue.map(|queue| queue.spec.pool.as_str()).unwrap_or_default();
+            let choice = spreading.choose(pod, &member, &demanded, pool, alone);
+            member.preferred.extend(choice.preferred);
+            demanded.extend(choice.requirements);
+            scene.spreads.extend(choice.spread.map(|spread| (member.id.clone(), spread)));
+        }
+        member.affinity = and(member.affinity, &demanded);
+        member
     }
 }
 
@@ -469,8 +499,16 @@ fn affinity(spec: &PodSpec) -> Vec<plan::Term> {
     required.into_iter().flat_map(|selector| &selector.node_selector_terms).map(term).collect()
 }
 
+/// Terms of node affinity with their weights. One without requirements is of no weight, as in Kubernetes.
+fn preferred(spec: &PodSpec) -> Vec<plan::Preferred> {
+    let node_affinity = spec.affinity.as_ref().and_then(|affinity| affinity.node_affinity.as_ref());
+    let terms = node_affinity.and_then(|node| node.preferred_during_scheduling_ignored_during_execution.as_ref());
+    let preferred = terms.into_iter().flatten().map(|one| plan::Preferred { weight: one.weight, term: term(&one.preference) });
+    preferred.filter(|one| one.term != plan::Term::default()).collect()
+}
+
 /// Terms that each demand these of labels as well.
-fn and(mut terms: Vec<plan::Term>, demanded: &[plan::Requirement]) -> Vec<plan::Term> {
+pub(super) fn and(mut terms: Vec<plan::Term>, demanded: &[plan::Requirement]) -> Vec<plan::Term> {
     if demanded.is_empty() {
         return terms;
     }

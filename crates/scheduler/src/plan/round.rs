@@ -557,6 +557,7 @@ fn lasts(wait: &Wait) -> bool {
         | Wait::BehindOthers { .. }
         | Wait::NoArrangement { .. }
         | Wait::NoDomain { .. }
+        | Wait::NotSpread { .. }
         | Wait::NoCard(_)
         | Wait::NoEmptyNode { .. }
         | Wait::TooFewNodes { .. } => true,

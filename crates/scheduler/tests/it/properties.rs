@@ -220,7 +220,7 @@ fn check_wait(snapshot: &Snapshot, plan: &Plan, served: &Served<'_>, wait: &Wait
             }
         }
         Wait::Ruled(_) | Wait::Evicting { .. } | Wait::NoEmptyNode { .. } => unreachable!("nothing is ruled or runs"),
-        Wait::NoArrangement { .. } | Wait::NoDomain { .. } | Wait::NoCard(_) | Wait::TooFewNodes { .. } => {
+        Wait::NoArrangement { .. } | Wait::NoDomain { .. } | Wait::NotSpread { .. } | Wait::NoCard(_) | Wait::TooFewNodes { .. } => {
             unreachable!("small situations are searched whole, and ask for no domain, no node of their own and no part of a card")
         }
         Wait::BehindOthers { ahead } => {

@@ -228,7 +228,7 @@ proptest! {
         }
         prop_assert_eq!(foreseen.placed, plan.binds.iter().filter(|bind| bind.gang == "n/new").count());
         let waits = plan.waits.iter().find(|waiting| waiting.gang == "n/new");
-        let told = waits.map(|waiting| sentence::waiting(waiting, &view.scene().troubles));
+        let told = waits.map(|waiting| sentence::waiting(waiting, &view.scene().troubles, spread::story(view.scene(), "n/new").as_deref()));
         let queue = format!("q{}", asked.queue);
         prop_assert_eq!(foreseen.queue.as_deref(), Some(queue.as_str()));
         match (foreseen.waiting, told) {
