@@ -174,7 +174,7 @@ struct Tally {
     /// Sorted.
     domains: Vec<String>,
     counts: Vec<i64>,
-    /// Whether a pod that waits was tried by it.
+    /// Whether it put a pod that waits somewhere.
     asked: bool,
 }
 
@@ -310,7 +310,7 @@ impl<'a> Spreading<'a> {
         let mut left = Vec::new();
         for (tally, permitted) in tallies.iter().zip(&permitted) {
             let tally = &mut tried.tallies[*tally];
-            tally.asked = true;
+            tally.asked |= place.is_some();
             let own = place.filter(|_| !leads).and_then(|place| tally.domain_of[place]);
             let requirement = match own {
                 Some(domain) => tally.named([domain].into_iter()),

@@ -770,11 +770,13 @@ mod tests {
                 let held = json!([{"model": "H100", "index": name}]).to_string();
                 let annotations = (cards && node.is_some()).then(|| json!({labels::CARDS: held}));
                 let affinity = json!({"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [{"labelSelector": {}, "topologyKey": "kubernetes.io/hostname"}]}});
+                let spread = json!([{"maxSkew": 1, "topologyKey": "rack", "whenUnsatisfiable": if name < 4 { "DoNotSchedule" } else { "ScheduleAnyway" }, "labelSelector": {}}]);
+                let (apart, spreads) = (demands && name % 2 == 0, demands && name % 2 == 1);
                 let phase = ["Pending", "Pending", "Running", "Succeeded"][usize::from(phase)];
                 copies.pods.apply(object(json!({
                     "metadata": {"namespace": "n", "name": format!("p{name}"), "uid": uid(name), "labels": labels, "ownerReferences": owners, "annotations": annotations,
                         "creationTimestamp": BEGIN, "deletionTimestamp": (leaves && name % 4 == 0).then_some("2026-06-01T00:00:09Z")},
-                    "spec": {"nodeName": node.map(|node| format!("node{node}")), "affinity": demands.then_some(affinity),
+                    "spec": {"nodeName": node.map(|node| format!("node{node}")), "affinity": apart.then_some(affinity), "topologySpreadConstraints": spreads.then_some(spread),
                         "containers": [{"name": "main", "resources": {"requests": {"cpu": format!("{}", 1 + name), "gpu.fermion.dev/H100": "1"}}}]},
                     "status": {"phase": phase},
                 })));
@@ -865,6 +867,7 @@ mod tests {
                 prop_assert_eq!(&kept.gangs, &whole.gangs);
                 prop_assert_eq!(&kept.nodes, &whole.nodes);
                 prop_assert_eq!(&kept.troubles, &whole.troubles);
+                prop_assert_eq!(&kept.spreads, &whole.spreads);
                 prop_assert_eq!(&kept.queues, &whole.queues);
                 prop_assert_eq!(&kept.pools, &whole.pools);
                 prop_assert_eq!(&kept.models, &whole.models);
