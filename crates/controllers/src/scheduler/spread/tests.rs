@@ -24,6 +24,9 @@ static CATALOGUE: LazyLock<Catalogue> = LazyLock::new(|| Catalogue::new(&[]));
 const NOTHING: Ruling<'static> =
     Ruling { policies: &[], pools: &[], quotas: &[], resource_policies: &[], tickets: &[], windows: &[], users: &[], namespaces: &[] };
 
+/// A gang, why it waits, and what is told of its spreading.
+type Waits = (String, Wait, Option<String>);
+
 /// Nodes of pool `local` with pods of one processor each, and what was given to whom.
 #[derive(Default)]
 struct World {
@@ -98,8 +101,8 @@ impl World {
         }
     }
 
-    /// One round. Answers which pods were given which nodes, why others wait, and what is told of their spreading.
-    fn round(&mut self) -> (Vec<(String, String)>, Vec<(String, Wait, Option<String>)>) {
+    /// One round. Answers which pods were given which nodes, and who waits.
+    fn round(&mut self) -> (Vec<(String, String)>, Vec<Waits>) {
         let queues = [object::<Queue>(json!({
             "apiVersion": "compute.fermion.dev/v1alpha1", "kind": "Queue", "metadata": {"name": "q"}, "spec": {"pool": "local", "default": true},
         }))];
@@ -133,7 +136,7 @@ impl World {
     }
 
     /// Rounds until nothing is placed any more. Answers how many placed something, and why the rest waits.
-    fn rest(&mut self) -> (usize, Vec<(String, Wait, Option<String>)>) {
+    fn rest(&mut self) -> (usize, Vec<Waits>) {
         for rounds in 0..100 {
             let (binds, waits) = self.round();
             if binds.is_empty() {
