@@ -291,7 +291,7 @@ impl Sight<'_> {
                     requests: self.catalogue.asked(pod).0,
                     cards: self.cards_of(pod),
                     spare: false,
-                    again: moves.then(|| Arc::new(self.member(pod, &spec.queue, around))),
+                    again: (moves && !spread::is_bound(pod)).then(|| Arc::new(self.member(pod, &spec.queue, around, false, scene))),
                     leaves_at,
                 });
             }
@@ -380,7 +380,7 @@ impl Sight<'_> {
         }
         let is_alone = affinity::is_alone(pod);
         let mut member = plan::Member { id: id(pod), requests, part, affinity, preferred, alone: is_alone, tolerations, node_selector };
-        if let Some(spreading) = around.and_then(|around| around.spreading.as_ref()) {
+        if let Some(spreading) = around.and_then(|around| around.spreading.as_ref()).filter(|_| self.waits(pod)) {
             let pool = queue.map(|queue| queue.spec.pool.as_str()).unwrap_or_default();
             let choice = spreading.choose(pod, &member, &demanded, pool, alone);
             member.preferred.extend(choice.preferred);

@@ -116,6 +116,12 @@ fn weighted(pod: &Pod) -> impl Iterator<Item = (&PodAffinityTerm, i32)> {
     near.chain(apart)
 }
 
+/// Whether its constraints leave it only some places. It is not moved elsewhere while it runs: where it might
+/// go is only known once it waits.
+pub(super) fn is_bound(pod: &Pod) -> bool {
+    constraints(pod).any(is_hard)
+}
+
 /// Whether where a pod that waits goes depends in such a way on those around it.
 pub(super) fn depends(pod: &Pod) -> bool {
     let waits = pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_none());

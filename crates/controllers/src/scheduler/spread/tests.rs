@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::scheduler::cards::Catalogue;
+use crate::scheduler::moving::Moves;
 use crate::scheduler::rules::Ruling;
 use crate::scheduler::run_times::RunTimes;
 use crate::scheduler::snapshot::{Assumed, Sight};
@@ -101,12 +102,12 @@ impl World {
         }
     }
 
-    /// One round. Answers which pods were given which nodes, and who waits.
-    fn round(&mut self) -> (Vec<(String, String)>, Vec<Waits>) {
+    /// What is seen, in a pool that moves running work.
+    fn look<T>(&self, look: impl FnOnce(&Sight<'_>) -> T) -> T {
         let queues = [object::<Queue>(json!({
             "apiVersion": "compute.fermion.dev/v1alpha1", "kind": "Queue", "metadata": {"name": "q"}, "spec": {"pool": "local", "default": true},
         }))];
-        let sight = Sight {
+        look(&Sight {
             catalogue: &CATALOGUE,
             queues: &queues,
             nodes: &self.nodes,
@@ -115,17 +116,26 @@ impl World {
             assumed: &self.assumed,
             evicted: &NOBODY,
             claims: &NOBODY,
+            moves: &Moves::new(),
+            moving_pools: &BTreeSet::from(["local".to_owned()]),
             ruling: NOTHING,
             owners: &NOTHING.owners(),
             run_times: &RunTimes::of_all(self.workloads.iter().map(AsRef::as_ref)),
             now: Timestamp::UNIX_EPOCH,
             levels: &LEVELS,
-        };
-        let scene = sight.scene();
-        let mut plan = plan::plan(&scene.snapshot());
-        if let Some(around) = sight.neighbours() {
-            affinity::together(&scene, around, &mut plan);
-        }
+        })
+    }
+
+    /// One round. Answers which pods were given which nodes, and who waits.
+    fn round(&mut self) -> (Vec<(String, String)>, Vec<Waits>) {
+        let (scene, plan) = self.look(|sight| {
+            let scene = sight.scene();
+            let mut plan = plan::plan(&scene.snapshot());
+            if let Some(around) = sight.neighbours() {
+                affinity::together(&scene, around, &mut plan);
+            }
+            (scene, plan)
+        });
         let waits = plan.waits.iter().map(|waiting| (waiting.gang.clone(), waiting.wait.clone(), story(&scene, &waiting.gang))).collect();
         let binds: Vec<(String, String)> =
             plan.binds.iter().map(|bind| (bind.member.trim_start_matches("lab/").to_owned(), bind.node.clone())).collect();
@@ -234,6 +244,17 @@ fn a_pod_that_no_domain_may_take_is_told_so() {
     assert!(matches!(waits[0].1, Wait::NoMatchingNode { .. }), "{waits:?}");
     let told = "by topologySpreadConstraints (maxSkew 1 over `zone`) it may go nowhere, as no node that it may run on has label `zone`";
     assert_eq!(waits[0].2.as_deref(), Some(told));
+}
+
+#[test]
+fn work_that_is_spread_is_not_moved() {
+    for (spec, moves) in [(json!({}), true), (evenly("zone"), false)] {
+        let mut world = World::of(&[("a", 8), ("b", 8)]);
+        world.gang("train", 2, 2, &spec);
+        world.round();
+        let placed = world.look(|sight| sight.scene().gangs["lab/train"].placed.clone());
+        assert_eq!(placed.iter().map(|member| member.again.is_some()).collect::<Vec<_>>(), [moves; 2]);
+    }
 }
 
 /// In which zones one pod that waits may be placed, with one pod standing in each of these.
