@@ -247,6 +247,18 @@ fn a_pod_that_no_domain_may_take_is_told_so() {
 }
 
 #[test]
+fn the_first_may_go_wherever_the_skew_allows_it() {
+    // What is free where the fewest are is kept for a gang.
+    let mut world = World::of(&[("a", 8), ("b", 2)]);
+    world.stands("there", "a0");
+    world.pod_with("other", &json!({"labels": {"app": "db"}}), &json!({}), Some("b1"));
+    world.gang("big", 2, 2, &json!({"nodeSelector": {"zone": "b"}}));
+    world.waits("web", &json!({"topologySpreadConstraints": [over("zone", 2, "DoNotSchedule")]}));
+    let (binds, waits) = world.round();
+    assert_eq!((binds, waits.len()), (vec![("web".to_owned(), "a0".to_owned())], 1));
+}
+
+#[test]
 fn work_that_is_spread_is_not_moved() {
     for (spec, moves) in [(json!({}), true), (evenly("zone"), false)] {
         let mut world = World::of(&[("a", 8), ("b", 8)]);
