@@ -80,7 +80,7 @@ impl Term {
             let selected = |selector: &Selector| selector.matches(of_namespace.unwrap_or(&Labels::new()));
             self.names.contains(namespace) || self.namespaces.as_ref().is_some_and(selected)
         };
-        self.pods.as_ref().is_some_and(|selector| selector.matches(labels)) && there()
+        there() && self.pods.as_ref().is_some_and(|selector| selector.matches(labels))
     }
 
     /// Whether it selects pods such as the one whose term it is. A selector of namespaces is taken to

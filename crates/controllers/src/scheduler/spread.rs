@@ -32,6 +32,11 @@ use super::snapshot::Scene;
 
 /// What the weights of `ScheduleAnyway` range over, as scores do in Kubernetes.
 const FULL: i64 = 100;
+/// How many nodes and pods are looked at before a round for those that wait; half of it for those that only
+/// prefer something. Others go where there is room, if no constraint is broken by it.
+const LOOKS_MAX: usize = 10_000_000;
+/// To compare so many values with a label counts as one more look.
+const VALUES_PER_LOOK: usize = 16;
 /// How many domains a sentence names.
 const NAMED_MAX: usize = 8;
 
@@ -229,38 +234,67 @@ struct Tried {
     tallies: Vec<Tally>,
     /// Namespace, labels and node of pods that were tried.
     pods: Vec<(String, Labels, usize)>,
+    /// The nodes that suit the last of them, as the next is often like it.
+    suited: Option<Suited>,
+    /// How many nodes and pods were looked at.
+    looks: usize,
+}
+
+/// Nodes that suit a member whatever is free and wherever others are.
+struct Suited {
+    constraints: Constraints,
+    pool: String,
+    requests: Amounts,
+    /// With the number of kinds of cards and other devices that it does not ask for.
+    nodes: Vec<(usize, usize)>,
 }
 
 impl Tried {
     /// The node with room, open and permitted, that such a member likes most; of equals that with the fewest
     /// of its like in its domains, and then with the fewest cards and other devices it does not ask for.
-    fn best_for(&self, member: &plan::Member, pool: &str, tallies: &[usize], permitted: &[Vec<bool>]) -> Option<usize> {
+    fn best_for(&mut self, member: &plan::Member, pool: &str, tallies: &[usize], permitted: &[Vec<bool>]) -> Option<usize> {
         let constraints = Constraints {
             selector: member.node_selector.clone(),
             affinity: member.affinity.clone(),
             tolerations: member.tolerations.clone(),
         };
-        let asked = |name: &String| member.requests.get(name).is_some_and(|amount| *amount > 0);
-        let domains = |place: usize| tallies.iter().map(move |tally| self.tallies[*tally].domain_of[place]);
-        let suits = |place: &usize| {
-            let Host { node, free } = &self.hosts[*place];
-            node.ready
-                && node.schedulable
-                && node.pool == pool
-                && domains(*place).zip(permitted).all(|(domain, permitted)| domain.is_some_and(|domain| permitted[domain]))
+        let like = |known: &Suited| known.constraints == constraints && known.pool == pool && known.requests == member.requests;
+        let suited = match self.suited.take().filter(like) {
+            Some(known) => known,
+            None => self.suited(member, constraints, pool),
+        };
+        let values: usize = member.preferred.iter().flat_map(|one| &one.term.labels).map(|label| label.values.len()).sum();
+        self.looks += suited.nodes.len() * (1 + values / VALUES_PER_LOOK);
+        let all = &self.tallies;
+        let domains = |place: usize| tallies.iter().map(move |tally| (&all[*tally], all[*tally].domain_of[place]));
+        let has_room = |(place, _): &&(usize, usize)| {
+            let Host { free, .. } = &self.hosts[*place];
+            domains(*place).zip(permitted).all(|((_, domain), permitted)| domain.is_some_and(|domain| permitted[domain]))
                 && member.requests.iter().all(|(name, amount)| *amount <= 0 || free.get(name).is_some_and(|free| amount <= free))
-                && constraints.allow(&node.name, &node.labels, &node.taints)
         };
-        let worth = |place: &usize| {
+        let worth = |(place, devices): &&(usize, usize)| {
             let node = &self.hosts[*place].node;
-            let likes = tallies.iter().filter_map(|tally| {
-                let tally = &self.tallies[*tally];
-                Some(tally.counts[tally.domain_of[*place]?])
-            });
-            let devices = node.allocatable.iter().filter(|(name, amount)| name.contains('/') && **amount > 0 && !asked(name)).count();
-            (Reverse(level(&member.preferred, &node.labels, &node.name)), likes.collect::<Vec<i64>>(), devices)
+            let likes: Vec<i64> = domains(*place).filter_map(|(tally, domain)| Some(tally.counts[domain?])).collect();
+            (Reverse(level(&member.preferred, &node.labels, &node.name)), likes, *devices)
         };
-        (0..self.hosts.len()).filter(suits).min_by_key(worth)
+        let best = suited.nodes.iter().filter(has_room).min_by_key(worth).map(|(place, _)| *place);
+        self.suited = Some(suited);
+        best
+    }
+
+    /// Looks at all nodes.
+    fn suited(&mut self, member: &plan::Member, constraints: Constraints, pool: &str) -> Suited {
+        self.looks += self.hosts.len();
+        let suits = |node: &plan::Node| {
+            let open = node.ready && node.schedulable && node.pool == pool;
+            open && constraints.allow(&node.name, &node.labels, &node.taints)
+        };
+        let asked = |name: &String| member.requests.get(name).is_some_and(|amount| *amount > 0);
+        let devices =
+            |node: &plan::Node| node.allocatable.iter().filter(|(name, amount)| name.contains('/') && **amount > 0 && !asked(name)).count();
+        let nodes = self.hosts.iter().enumerate().filter(|(_, host)| suits(&host.node));
+        let nodes = nodes.map(|(place, host)| (place, devices(&host.node))).collect();
+        Suited { constraints, pool: pool.to_owned(), requests: member.requests.clone(), nodes }
     }
 }
 
@@ -283,7 +317,13 @@ impl<'a> Spreading<'a> {
             Host { node, free }
         };
         let hosts = nodes.into_iter().map(host).collect();
-        Self { waiting, namespaces, standing, places, tried: RefCell::new(Tried { hosts, tallies: Vec::new(), pods: Vec::new() }) }
+        Self {
+            waiting,
+            namespaces,
+            standing,
+            places,
+            tried: RefCell::new(Tried { hosts, tallies: Vec::new(), pods: Vec::new(), suited: None, looks: 0 }),
+        }
     }
 
     /// Tries a pod that waits. `alone` says that it is all that is placed together.
@@ -294,6 +334,10 @@ impl<'a> Spreading<'a> {
         let rules = Rules::of(pod, member, pool);
         let mut tried = self.tried.borrow_mut();
         let tried = &mut *tried;
+        if tried.looks > if rules.hard.is_empty() { LOOKS_MAX / 2 } else { LOOKS_MAX } {
+            let spread = (!rules.hard.is_empty()).then_some(Spread { hard: rules.hard, left: Vec::new() });
+            return Choice { spread, ..Choice::default() };
+        }
         let (soft, gathered) = self.preferences(tried, &rules);
         let tallies: Vec<usize> = rules.hard.iter().map(|hard| self.tally(tried, &hard.question)).collect();
         let leads = alone && tallies.iter().all(|tally| !tried.tallies[*tally].asked);
@@ -362,6 +406,7 @@ impl<'a> Spreading<'a> {
         if let Some(known) = tried.tallies.iter().position(|tally| tally.question == *question) {
             return known;
         }
+        tried.looks += tried.hosts.len() + self.standing.len();
         let value = |host: &Host| {
             let counts = question.reach.as_ref().is_none_or(|reach| reach.holds(&host.node));
             host.node.labels.get(&question.term.topology_key).filter(|_| counts).cloned()

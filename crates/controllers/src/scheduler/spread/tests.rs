@@ -259,6 +259,28 @@ fn the_first_may_go_wherever_the_skew_allows_it() {
 }
 
 #[test]
+fn who_comes_after_too_many_breaks_no_constraint_either() {
+    let mut world = World::of(&[("a", 8), ("b", 8)]);
+    world.stands("there", "a0");
+    world.waits("hard", &evenly("zone"));
+    world.waits("soft", &json!({"topologySpreadConstraints": [over("zone", 1, "ScheduleAnyway")]}));
+    world.look(|sight| {
+        let mut spreading = sight.neighbours().and_then(|around| around.spreading).expect("two wait");
+        let choose =
+            |spreading: &Spreading<'_>, pod: usize| spreading.choose(&world.pods[pod], &plan::Member::default(), &[], "local", true);
+        assert_eq!(choose(&spreading, 1).requirements.len(), 1);
+        assert!(!choose(&spreading, 2).preferred.is_empty());
+        spreading.tried.borrow_mut().looks = LOOKS_MAX + 1;
+        let late = choose(&spreading, 1);
+        assert!(late.requirements.is_empty() && choose(&spreading, 2).preferred.is_empty());
+        spreading = sight.neighbours().and_then(|around| around.spreading).expect("two wait");
+        let on = |node| Bound { pod: &world.pods[1], node, member: "lab/hard", spread: late.spread.as_ref() };
+        assert!(!spreading.admit(&[on("a0")]), "one is there, and none in the other zone");
+        assert!(spreading.admit(&[on("b1")]));
+    });
+}
+
+#[test]
 fn work_that_is_spread_is_not_moved() {
     for (spec, moves) in [(json!({}), true), (evenly("zone"), false)] {
         let mut world = World::of(&[("a", 8), ("b", 8)]);
