@@ -9,6 +9,7 @@ use axum::Router;
 use axum::extract::Query;
 use axum::http::StatusCode;
 use axum::routing::get;
+use fermion_api::compute::{Pool, Queue};
 use fermion_apiserver::{Api as Server, Identity, SystemClock};
 use fermion_controllers::{Options, Shutdown};
 use fermion_store::Store;
@@ -92,9 +93,12 @@ impl Stage {
         };
         stage.start();
         stage
-            .wait_for("the first namespaces", || async {
+            .wait_for("the first namespaces, pool and queue", || async {
                 let namespaces: Api<k8s_openapi::api::core::v1::Namespace> = Api::all(stage.client.clone());
+                let (pools, queues) = (Api::<Pool>::all(stage.client.clone()), Api::<Queue>::all(stage.client.clone()));
                 namespaces.get_opt("fermion-system").await.expect("an answer").is_some()
+                    && pools.get_opt("local").await.expect("an answer").is_some()
+                    && queues.get_opt("default").await.expect("an answer").is_some()
             })
             .await;
         stage.add_node("local", "4").await;

@@ -166,16 +166,17 @@ async fn postgres_that_ended_for_want_of_room_goes_on_once_there_is_some() {
     end.args(["--command", "SELECT pg_switch_wal()", "--command", "CREATE TABLE more (a int)", "--command", "CHECKPOINT"]);
     let ended = tokio::task::block_in_place(|| end.output()).unwrap();
     assert!(!ended.status.success(), "there was room");
-    let asked = {
-        let store = store.clone();
-        tokio::spawn(async move { write(&store, put(&pod("asked"), Expect::Absent, noise("asked"))).await })
-    };
     within(async {
         while tokio::task::block_in_place(|| cluster.runs()) {
             tokio::task::yield_now().await;
         }
     })
     .await;
+    // Before it ended it would have been refused.
+    let asked = {
+        let store = store.clone();
+        tokio::spawn(async move { write(&store, put(&pod("asked"), Expect::Absent, noise("asked"))).await })
+    };
 
     disk.relieve();
     tokio::task::block_in_place(|| cluster.start());
