@@ -104,8 +104,8 @@ struct Runner {
     sent: HashMap<String, (Key, Instant)>,
     /// Pods that were told to stop for others, by uid, and when.
     evicted: HashMap<String, (Key, Instant)>,
-    /// Gangs for which others are being stopped; `None` before the first round, when it is read
-    /// from what Workloads say.
+    /// Gangs for which places are kept, as others are being stopped for them or they were moved; `None` before the
+    /// first round, when it is read from what Workloads say.
     claims: Option<HashSet<String>>,
     /// Gangs that were moved so that others have room.
     moving: Moving,
@@ -338,7 +338,7 @@ impl Runner {
         let claims = self.claims.take().unwrap_or_else(|| {
             let workloads = self.caches.workloads.all();
             self.moving.remember(&workloads);
-            claims_told(&workloads).into_iter().chain(moving::told(&workloads)).collect()
+            claims_told(&workloads).into_iter().chain(self.moving.gangs().cloned()).collect()
         });
         let evicted: HashSet<String> = self.evicted.keys().cloned().collect();
         let moves = self.moving.moves(Instant::now());

@@ -38,7 +38,7 @@ pub(crate) struct Known {
     pub(super) assumed: HashMap<String, Assumed>,
     /// Uids of pods that were told to stop.
     pub(super) evicted: HashSet<String>,
-    /// Gangs for which others are being stopped.
+    /// Gangs for which places are kept: others are being stopped for them, or they were moved.
     pub(super) claims: HashSet<String>,
     /// How much was moved of late in each pool.
     pub(super) moves: Moves,

@@ -42,7 +42,7 @@ pub(super) struct Sight<'a> {
     pub catalogue: &'a Catalogue,
     /// Pods that were told to stop, by uid, whether it is seen yet or not.
     pub evicted: &'a HashSet<String>,
-    /// Gangs for which others are being stopped.
+    /// Gangs for which places are kept: others are being stopped for them, or they were moved.
     pub claims: &'a HashSet<String>,
     /// How much was moved of late in each pool, and where work may be.
     pub moves: &'a Moves,

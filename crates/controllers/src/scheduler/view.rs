@@ -71,7 +71,7 @@ pub(super) struct Own<'a> {
     pub assumed: &'a HashMap<String, Assumed>,
     /// Uids of pods that were told to stop.
     pub evicted: &'a HashSet<String>,
-    /// Gangs for which others are being stopped.
+    /// Gangs for which places are kept: others are being stopped for them, or they were moved.
     pub claims: &'a HashSet<String>,
     /// How much was moved of late in each pool.
     pub moves: &'a Moves,

@@ -37,9 +37,9 @@ impl<'a> Round<'a> {
         if victims.is_empty() || victims.len() > most {
             return None;
         }
-        let movers: Vec<(&'a Gang, Work, Demand)> = victims.iter().map(|id| self.mover(*id, pool)).collect::<Option<_>>()?;
+        let movers: Vec<(&'a Gang, Work)> = victims.iter().map(|id| self.mover(*id, pool)).collect::<Option<_>>()?;
         let engine = self.table.pool(pool)?;
-        engine.moves(work, movers.iter().map(|(_, mover, _)| mover).collect())?;
+        engine.moves(work, movers.iter().map(|(_, mover)| mover).collect())?;
         let gone: BTreeSet<WorkId> = victims.into_iter().collect();
         if !engine.claim(work, &gone) {
             return None;
@@ -48,7 +48,7 @@ impl<'a> Round<'a> {
         self.holders.insert(work.id, &gang.id);
         self.titles.charge(pool, gang, demand);
         let mut count = 0;
-        for (mover, again, _) in movers {
+        for (mover, again) in movers {
             let place = self.world.slot(&mover.id).expect("it runs");
             let id = self.table.fresh();
             self.keep_elsewhere(mover, Work { id, ..again }, pool, &gone);
@@ -126,7 +126,7 @@ impl<'a> Round<'a> {
     }
 
     /// What is to be moved, if rules let it start over now.
-    fn mover(&mut self, id: WorkId, pool: &str) -> Option<(&'a Gang, Work, Demand)> {
+    fn mover(&mut self, id: WorkId, pool: &str) -> Option<(&'a Gang, Work)> {
         let world = self.world;
         let slot = self.table.parts().get(&id)?.gang;
         let gang = world.gang(slot);
@@ -136,7 +136,7 @@ impl<'a> Round<'a> {
         let free = self.titles.blockers(&anew, &size, gang.placed.len() as u32).is_empty();
         self.titles.charge(pool, &anew, &size);
         let starts = self.queues.get(gang.queue.as_str()).is_some_and(|queue| queue.state.starts());
-        (free && starts).then_some((gang, Work { id, ..work }, size))
+        (free && starts).then_some((gang, Work { id, ..work }))
     }
 
     /// What runs of a gang, as it would start over.
